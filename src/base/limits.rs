@@ -1,0 +1,54 @@
+//! Every bound in one place: its unit and its reason. The assertions tie them to each other.
+//!
+//! What a user may set is a default here and a field of some room's settings there.
+
+/// Longest key, in bytes. Fits the 16-bit length of a record.
+pub const KEY_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest value unless configured otherwise, in bytes.
+pub const VALUE_BYTES_DEFAULT: usize = 1024 * 1024;
+
+/// Longest value that may be configured, in bytes. Beyond it one value stalls its core for long.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// An object with all its siblings, as a multiple of the value limit.
+pub const OBJECT_TO_VALUE_RATIO: usize = 4;
+
+/// Arguments of one command, its name not counted.
+pub const ARGUMENTS_MAX: usize = 1024;
+
+/// Keys and values of one MSET.
+pub const MSET_PAIRS_MAX: usize = 512;
+
+/// One inline command, in bytes: people type it.
+pub const INLINE_BYTES_MAX: usize = 4 * 1024;
+
+/// Siblings of one key at which an operator is warned: a client writes without contexts.
+pub const SIBLINGS_WARN: usize = 25;
+
+/// Siblings of one key beyond which client writes are refused. Joins never are.
+pub const SIBLINGS_MAX: usize = 100;
+
+/// One context token for up to ten siblings, in bytes of printable ASCII.
+pub const CONTEXT_BYTES_TYPICAL_MAX: usize = 1024;
+
+/// Slots of the key space: Redis Cluster's number.
+pub const SLOTS: usize = 16_384;
+
+/// Partitions of a ring: a power of two in this range, fixed at creation.
+pub const PARTITIONS_MIN: usize = 16;
+/// See [`PARTITIONS_MIN`].
+pub const PARTITIONS_MAX: usize = 16_384;
+/// Partitions unless configured otherwise.
+pub const PARTITIONS_DEFAULT: usize = 1024;
+
+/// How far ahead of the receiver's clock a version's clock may be, in milliseconds. One from
+/// further ahead is refused and counted: a wrong clock must not win for hours.
+pub const CLOCK_AHEAD_MILLIS_MAX: u64 = 500;
+
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(OBJECT_TO_VALUE_RATIO * VALUE_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(2 * MSET_PAIRS_MAX <= ARGUMENTS_MAX);
+const _: () = assert!(SIBLINGS_WARN < SIBLINGS_MAX);
+const _: () = assert!(PARTITIONS_MAX <= SLOTS && SLOTS.is_power_of_two());
+const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two());

@@ -1,0 +1,4 @@
+//! Stator: the store of the Dynamo paper (SOSP 2007), one deterministic shard a core.
+
+pub mod base;
+pub mod protocol;
