@@ -7,3 +7,4 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 pub mod shard;
+pub mod version;
