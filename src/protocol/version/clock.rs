@@ -116,6 +116,11 @@ impl Clock {
         changed
     }
 
+    #[cfg(test)]
+    pub(super) fn is_spilled(&self) -> bool {
+        self.runs.spilled()
+    }
+
     /// Makes a clock of runs that claim to be in order, or `None` if they are not.
     pub(super) fn from_runs(runs: SmallVec<[Run; 2]>) -> Option<Self> {
         let apart = |pair: &[Run]| {

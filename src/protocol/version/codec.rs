@@ -87,21 +87,34 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(*first))
     }
 
+    /// Most numbers are one byte long.
+    #[inline]
     pub(super) fn number(&mut self) -> Result<u64, DecodeError> {
+        match self.bytes {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.bytes = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_number(),
+        }
+    }
+
+    fn long_number(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte()?;
+        for (at, byte) in self.bytes.iter().enumerate() {
+            let shift = 7 * at as u32;
             let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
+            // The tenth byte holds the last bit of 64.
+            if shift == 63 && *byte > 1 {
                 return Err(DecodeError::Malformed);
             }
             number |= bits << shift;
             if byte & 0x80 == 0 {
-                let is_shortest = byte != 0 || shift == 0;
-                return if is_shortest { Ok(number) } else { Err(DecodeError::Malformed) };
+                self.bytes = &self.bytes[at + 1..];
+                return if bits == 0 { Err(DecodeError::Malformed) } else { Ok(number) };
             }
         }
-        Err(DecodeError::Malformed)
+        Err(DecodeError::Truncated)
     }
 
     /// A length, then that many bytes.

@@ -14,7 +14,8 @@
 //! # Invariants
 //!
 //! - Siblings are sorted by dot, each dot once, each under its life's entry in the clock.
-//! - Values are borrowed from the bytes that were decoded or that a client sent.
+//! - Values are borrowed from the bytes that were decoded or that a client sent. (The compiler
+//!   wants those bytes declared before the object: a small vector's lifetime cannot shrink.)
 
 use smallvec::SmallVec;
 

@@ -113,3 +113,60 @@ impl<'a> Record<'a> {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ActorId;
+
+    const WALL: Wall = Wall::from_millis(1_000_000);
+
+    /// What nearly every put is: two lives, one version. Nothing leaves the stack.
+    #[test]
+    fn a_common_put_allocates_nothing() {
+        let mut clock = HybridClock::default();
+        let mut stored = Vec::new();
+        for start in 1..=2 {
+            let mut dots = DotSource::new(ActorId::new(start));
+            let mut record = match &stored[..] {
+                [] => Record::new(&dots, Conflict::Siblings),
+                bytes => Record::decode(bytes).expect("it was encoded"),
+            };
+            let write = Write { content: Content::Value(b"v"), expiry: None, cause: Cause::Seen };
+            let context = record.put(write, &mut dots, &mut clock, WALL);
+            assert!(!record.object.clock.is_spilled());
+            assert!(!record.object.siblings.spilled());
+            assert!(!context.seen.is_spilled());
+
+            let mut bytes = Vec::with_capacity(record.encoded_len());
+            let capacity = bytes.capacity();
+            record.encode_into(&mut bytes);
+            assert_eq!(bytes.capacity(), capacity);
+            drop(record);
+            stored = bytes;
+        }
+        let record = Record::decode(&stored).expect("it was encoded");
+        assert_eq!(record.object.clock.runs().len(), 2);
+        assert!(!record.object.clock.is_spilled());
+    }
+
+    /// A client's chain beside a sibling that it never saw is one run, however long.
+    #[test]
+    fn a_chain_beside_an_unseen_sibling_is_one_run() {
+        let mut clock = HybridClock::default();
+        let mut dots = DotSource::new(ActorId::new(1));
+        let mut record = Record::new(&dots, Conflict::Siblings);
+        let mut put = |record: &mut Record<'static>, cause: Cause<'_>| {
+            let write = Write { content: Content::Tombstone, expiry: None, cause };
+            record.put(write, &mut dots, &mut clock, WALL)
+        };
+        put(&mut record, Cause::Blind);
+        let mut context = Context::default();
+        for _ in 0..100 {
+            context = put(&mut record, Cause::Context(&context));
+        }
+        let run = Run { life: record.own(), after: 1, upto: 101 };
+        assert_eq!(context.seen().runs(), [run]);
+        assert_eq!(record.object().sibling_count(), 2);
+    }
+}
