@@ -40,7 +40,8 @@ fn a_new_record_does_not_claim_what_the_old_one_saw() {
     assert_eq!(world.siblings(C), [e0, e1]);
 }
 
-/// Variation: the life in the record outlasts its shard's start, while the counter begins again.
+/// Variation: a shard's actor outlasts its start, while the counter begins again. The third write
+/// would have the first one's dot.
 #[test]
 fn a_restarted_shard_begins_a_new_life() {
     let mut world = world();
@@ -56,8 +57,8 @@ fn a_restarted_shard_begins_a_new_life() {
     assert_eq!(world.siblings(F), [e1, e2]);
 }
 
-/// The same variation, by the unsynced tail: B shipped e1, forgot it in the crash, and would issue
-/// its dot again.
+/// Variation: the life in the record outlasts its shard's start. B shipped e1, forgot it in the
+/// crash, and would issue its dot again.
 #[test]
 fn a_dot_lost_with_the_unsynced_tail_is_not_issued_again() {
     let mut world = world();
