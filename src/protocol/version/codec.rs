@@ -129,21 +129,34 @@ impl<'a> Reader<'a> {
         Ok(Life { actor: ActorId::new(self.fixed()?), birth: self.number()? })
     }
 
+    /// Reads into an empty clock, in place: it is most of what a decoded record has to move.
+    ///
     /// Nothing is reserved by the counts: memory grows only with bytes that were read.
-    pub(super) fn clock(&mut self) -> Result<Clock, DecodeError> {
-        let mut runs: SmallVec<[Run; 2]> = SmallVec::new();
+    pub(super) fn clock_into(&mut self, clock: &mut Clock) -> Result<(), DecodeError> {
         for _ in 0..self.number()? {
-            runs.push(Run { life: self.life()?, after: 0, upto: self.number()? });
+            let run = Run { life: self.life()?, after: 0, upto: self.number()? };
+            clock.append(run).ok_or(DecodeError::Malformed)?;
         }
-        let exact = self.number()?;
-        if exact > 0 {
-            let mut above: SmallVec<[Run; 2]> = SmallVec::new();
-            for _ in 0..exact {
-                above.push(self.exact_run()?);
-            }
-            runs = merge(&runs, &above).ok_or(DecodeError::Malformed)?;
+        match self.number()? {
+            0 => Ok(()),
+            exact => self.exact_into(exact, clock),
         }
-        Clock::from_runs(runs).ok_or(DecodeError::Malformed)
+    }
+
+    /// Between the entries, where they belong.
+    fn exact_into(&mut self, exact: u64, clock: &mut Clock) -> Result<(), DecodeError> {
+        let mut above = Clock::default();
+        for _ in 0..exact {
+            above.append(self.exact_run()?).ok_or(DecodeError::Malformed)?;
+        }
+        let mut runs: SmallVec<[Run; 2]> = SmallVec::from_slice(clock.runs());
+        runs.extend_from_slice(above.runs());
+        runs.sort_unstable();
+        *clock = Clock::default();
+        for run in runs {
+            clock.append(run).ok_or(DecodeError::Malformed)?;
+        }
+        Ok(())
     }
 
     fn exact_run(&mut self) -> Result<Run, DecodeError> {
@@ -154,16 +167,6 @@ impl<'a> Reader<'a> {
         }
         Ok(Run { life, after, upto })
     }
-}
-
-/// Two sorted lists as one, or `None` if one of them is not sorted.
-fn merge(left: &[Run], right: &[Run]) -> Option<SmallVec<[Run; 2]>> {
-    if !left.is_sorted() || !right.is_sorted() {
-        return None;
-    }
-    let mut merged: SmallVec<[Run; 2]> = left.iter().chain(right).copied().collect();
-    merged.sort_unstable();
-    Some(merged)
 }
 
 pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {

@@ -113,7 +113,8 @@ impl Context {
             return Err(DecodeError::Malformed);
         }
         let hybrid = HybridTime::from_raw(reader.fixed()?);
-        let seen = reader.clock()?;
+        let mut seen = Clock::default();
+        reader.clock_into(&mut seen)?;
         reader.end()?;
         if seen.is_empty() {
             return Err(DecodeError::Malformed);

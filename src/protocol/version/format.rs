@@ -65,16 +65,8 @@ impl<'a> Object<'a> {
     ///
     /// [`DecodeError`] if no encoder wrote them.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        reader.version(OBJECT_VERSION)?;
-        let conflict = match reader.byte()? {
-            0 => Conflict::Siblings,
-            FLAG_LWW => Conflict::Lww,
-            _ => return Err(DecodeError::Malformed),
-        };
-        let mut object = Self { clock: reader.clock()?, ..Self::new(conflict) };
-        object.read_siblings(&mut reader)?;
-        reader.end()?;
+        let mut object = Self::default();
+        object.read(bytes)?;
         Ok(object)
     }
 
@@ -104,6 +96,19 @@ impl<'a> Object<'a> {
             codec::put_number(out, counter);
             put_content(out, sibling);
         }
+    }
+
+    fn read(&mut self, bytes: &'a [u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.version(OBJECT_VERSION)?;
+        self.conflict = match reader.byte()? {
+            0 => Conflict::Siblings,
+            FLAG_LWW => Conflict::Lww,
+            _ => return Err(DecodeError::Malformed),
+        };
+        reader.clock_into(&mut self.clock)?;
+        self.read_siblings(&mut reader)?;
+        reader.end()
     }
 
     fn read_siblings(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
@@ -148,16 +153,18 @@ impl<'a> Record<'a> {
     /// [`DecodeError`] if no encoder wrote them.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let (own, object) = split(bytes)?;
-        let object = Object::decode(object)?;
-        let own = match own {
+        let mut record = Self { own: Life::default(), object: Object::default() };
+        record.object.read(object)?;
+        let clock = &record.object.clock;
+        record.own = match own {
             Own::Place(place) => {
                 let place = usize::try_from(place).map_err(|_| DecodeError::Malformed)?;
-                object.clock.entries().nth(place).ok_or(DecodeError::Malformed)?.life
+                clock.entries().nth(place).ok_or(DecodeError::Malformed)?.life
             }
-            Own::Explicit(life) if object.clock.highest(life) == 0 => life,
+            Own::Explicit(life) if clock.highest(life) == 0 => life,
             Own::Explicit(_) => return Err(DecodeError::Malformed),
         };
-        Ok(Self { own, object })
+        Ok(record)
     }
 
     /// The bytes of the object within those of a record: what is shipped and digested. The object
