@@ -73,6 +73,7 @@ impl History {
             15 => self.get(at),
             16 => self.world.crash(at),
             17 => self.forget(at),
+            18 if self.rng.chance(1, 8) => self.world.conflict = Conflict::Lww,
             18 => self.world.tick(at),
             _ => self.world.wall_millis += self.rng.below(300),
         }

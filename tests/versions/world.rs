@@ -54,8 +54,9 @@ impl Events {
 /// The bytes of a record or an object, and the events that they stand for.
 #[derive(Clone, Debug)]
 pub(super) struct Bytes {
-    pub(super) bytes: Vec<u8>,
-    pub(super) events: Events,
+    bytes: Vec<u8>,
+    events: Events,
+    conflict: Conflict,
 }
 
 /// What a client holds.
@@ -93,7 +94,8 @@ struct Event {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) wall_millis: u64,
-    conflict: Conflict,
+    /// The namespace's choice, for records that come into being.
+    pub(super) conflict: Conflict,
     copies: Vec<Copy>,
     events: Vec<Event>,
     acknowledged: Events,
@@ -172,13 +174,14 @@ impl World {
         self.events.push(Event { past, dot: newest.dot, hybrid: newest.hybrid });
 
         let events = here.union(past).with(event);
-        let seen = match self.conflict {
+        let conflict = stored.as_ref().map_or(self.conflict, |stored| stored.conflict);
+        let seen = match conflict {
             Conflict::Siblings => past.with(event),
             Conflict::Lww => events,
         };
         self.check_clock(context.seen(), seen, "a put returns what its client saw, and its own");
         let bytes = encode(&record);
-        self.copies[at].current = Some(Bytes { bytes, events });
+        self.copies[at].current = Some(Bytes { bytes, events, conflict });
         self.withheld.push((event, Seen { context, events: seen }));
         self.check(at);
         event
@@ -208,7 +211,7 @@ impl World {
     pub(super) fn ship(&self, at: usize) -> Option<Bytes> {
         let current = self.copies[at].current.as_ref()?;
         let bytes = Record::object_bytes(&current.bytes).expect("it was encoded").to_vec();
-        Some(Bytes { bytes, events: current.events })
+        Some(Bytes { bytes, ..*current })
     }
 
     /// Joins a shipped object. Refused, and nothing changed, if its clock is too far ahead.
@@ -228,7 +231,10 @@ impl World {
         let is_changed = record.join(&object);
         assert_eq!(is_changed, record != before, "a join tells whether it changed anything");
         let here = stored.as_ref().map_or(Events::default(), |stored| stored.events);
-        copy.current = Some(Bytes { bytes: encode(&record), events: here.union(message.events) });
+        let events = here.union(message.events);
+        let conflict = stored.as_ref().map_or(self.conflict, |stored| stored.conflict);
+        let conflict = conflict.max(message.conflict);
+        copy.current = Some(Bytes { bytes: encode(&record), events, conflict });
         self.check(to);
         true
     }
@@ -241,8 +247,9 @@ impl World {
 
     /// A get answered from the join of synced copies, or `None` if one of them is not synced.
     pub(super) fn get(&mut self, from: &[usize]) -> Option<Seen> {
-        let mut joined = Object::new(self.conflict);
+        let mut joined = Object::default();
         let mut events = Events::default();
+        let mut conflict = Conflict::default();
         for at in from {
             let copy = &self.copies[*at];
             match (&copy.current, &copy.synced) {
@@ -250,12 +257,13 @@ impl World {
                     let object = Record::object_bytes(&current.bytes).expect("it was encoded");
                     joined.join(&Object::decode(object).expect("it was encoded"));
                     events = events.union(current.events);
+                    conflict = conflict.max(current.conflict);
                 }
                 (None, None) => {}
                 _ => return None,
             }
         }
-        self.check_object(&joined, events);
+        self.check_object(&joined, events, conflict);
         let context = joined.context();
         let mut token = Vec::new();
         context.encode_into(b"key", &SECRET, &mut token);
@@ -336,11 +344,12 @@ impl World {
         let Some(current) = &self.copies[at].current else { return };
         let record = Record::decode(&current.bytes).expect("it was encoded");
         assert_eq!(encode(&record), current.bytes, "one encoding for one record");
-        self.check_object(record.object(), current.events);
+        self.check_object(record.object(), current.events, current.conflict);
     }
 
-    fn check_object(&self, object: &Object<'_>, events: Events) {
-        let expected = match self.conflict {
+    fn check_object(&self, object: &Object<'_>, events: Events, conflict: Conflict) {
+        assert_eq!(object.conflict(), conflict, "replicas obey the record");
+        let expected = match conflict {
             Conflict::Siblings => self.maximal(events),
             Conflict::Lww => self.winner(events),
         };
