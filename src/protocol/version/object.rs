@@ -144,9 +144,10 @@ impl<'a> Object<'a> {
         let mut changed = self.siblings.len() != siblings_before;
         for theirs in &other.siblings {
             if !self.clock.covers(theirs.dot) {
-                self.insert(*theirs);
+                self.siblings.push(*theirs);
             }
         }
+        self.siblings.sort_unstable_by_key(|sibling| sibling.dot);
         changed |= self.clock.join(&other.clock);
         changed |= self.conflict < other.conflict;
         self.conflict = self.conflict.max(other.conflict);
