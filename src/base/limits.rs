@@ -23,6 +23,12 @@ pub const MSET_PAIRS_MAX: usize = 512;
 /// One inline command, in bytes: people type it.
 pub const INLINE_BYTES_MAX: usize = 4 * 1024;
 
+/// The pattern of one SCAN, in bytes: matching costs its length in words for each byte of a key.
+pub const SCAN_PATTERN_BYTES_MAX: usize = 1024;
+
+/// The longest that a client may ask a request to wait, in milliseconds. It holds memory so long.
+pub const REQUEST_TIMEOUT_MILLIS_MAX: u32 = 600_000;
+
 /// Siblings of one key at which an operator is warned: a client writes without contexts.
 pub const SIBLINGS_WARN: usize = 25;
 

@@ -8,3 +8,4 @@
 
 pub mod shard;
 pub mod version;
+pub mod wire;
