@@ -9,6 +9,7 @@
 pub mod coordinator;
 pub mod replica;
 pub mod ring;
+pub mod session;
 pub mod shard;
 pub mod version;
 pub mod wire;

@@ -180,7 +180,6 @@ impl Replica {
         self.scratch.clear();
         record.encode_into(&mut self.scratch);
         drop(record);
-        drop(lookup);
         let write = storage::Write {
             partition: target.partition,
             hash: target.hash,
