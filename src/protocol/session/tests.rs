@@ -330,6 +330,8 @@ fn a_long_backlog_is_worked_off_in_little_time() {
     while let Some((request, reply)) = client.executor.parked.pop() {
         client.answer(request, &reply);
         answered += 1;
+        let session = &client.session;
+        assert!(session.read <= session.input.len() / 2, "what is done with is not kept");
     }
     assert_eq!(answered, 150_000);
     assert_eq!(client.session.unread(), 0);
