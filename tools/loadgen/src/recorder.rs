@@ -96,10 +96,20 @@ impl Recorder {
 
     /// Hands over what was counted, and goes on with empty counters in the second of `now`.
     pub fn roll(&mut self, now: u64, empty: Counts) -> Interval {
+        // What is answered after the end began before it, and belongs to the last second.
         let index = now.saturating_sub(self.window.start) / INTERVAL_NS;
+        let index = index.min(last_interval(&self.window));
         self.interval_end = self.window.start.saturating_add((index + 1) * INTERVAL_NS);
+        if now >= self.window.end {
+            self.interval_end = u64::MAX;
+        }
         std::mem::replace(&mut self.interval, Interval { index, counts: empty })
     }
+}
+
+/// The index of the last second that begins within `window`.
+pub fn last_interval(window: &Range<u64>) -> u64 {
+    window.end.saturating_sub(window.start).saturating_sub(1) / INTERVAL_NS
 }
 
 /// One second.
@@ -129,6 +139,15 @@ mod tests {
         assert_eq!(counts.unanswered, 1);
         assert_eq!(counts.answered(), 0);
         assert!(counts.latencies(Kind::Set).max() >= 5_000_000);
+    }
+
+    #[test]
+    fn late_answers_belong_to_the_last_second() {
+        let mut recorder = Recorder::new(0..2 * INTERVAL_NS);
+        recorder.roll(INTERVAL_NS, Counts::default());
+        assert_eq!(recorder.roll(2 * INTERVAL_NS, Counts::default()).index, 1);
+        assert!(!recorder.is_over(9 * INTERVAL_NS));
+        assert_eq!(recorder.roll(9 * INTERVAL_NS, Counts::default()).index, 1);
     }
 
     #[test]

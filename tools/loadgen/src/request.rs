@@ -87,7 +87,9 @@ impl Values {
     fn parts(&self, number: u64) -> ([u8; 8], &[u8]) {
         let hash = mix(number.wrapping_add(NOISE_SEED));
         let offset = (hash % WINDOWS as u64) as usize;
-        (hash.to_be_bytes(), &self.noise[offset..offset + self.length])
+        // Six bits a byte, all of them printable, so that values can be read in a terminal.
+        let stamp = std::array::from_fn(|index| b'0' + (hash >> (8 + 6 * index)) as u8 % 64);
+        (stamp, &self.noise[offset..offset + self.length])
     }
 }
 

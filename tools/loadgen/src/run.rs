@@ -18,7 +18,7 @@ use crate::client::{Clock, Target, Waiting};
 use crate::cpu::CpuTime;
 use crate::hlog;
 use crate::record::{Counts, ErrorCounts, Interval};
-use crate::recorder::INTERVAL_NS;
+use crate::recorder::{INTERVAL_NS, last_interval};
 use crate::report::{Filled, Latencies, Report};
 use crate::request::{Dialect, Keys, Templates, Values};
 use crate::thread::{self, Message, Plan, Progress};
@@ -143,7 +143,7 @@ impl Run<'_> {
         let start = self.clock.now() + START_NS + nanoseconds(self.args.warmup);
         let measured = if self.args.load_only { 0 } else { nanoseconds(self.args.measured()) };
         let window = start..start + measured;
-        self.seconds.start(std::time::SystemTime::now() + self.args.warmup)?;
+        self.seconds.start(std::time::SystemTime::now() + self.args.warmup, &window)?;
         for line in &mut self.lines {
             let start = line.start.take().expect("a run starts once");
             // A thread that is gone has said why; that is found below.
@@ -208,7 +208,7 @@ impl Run<'_> {
             };
             match self.receive_until(wake)? {
                 Some(Message::Interval { index, interval }) => {
-                    let spare = self.seconds.take(*interval, self.lines.len());
+                    let spare = self.seconds.take(*interval);
                     self.seconds.flush_complete(
                         self.lines.len(),
                         self.progress,
@@ -310,27 +310,25 @@ impl Run<'_> {
 struct Seconds {
     total: Counts,
     open: BTreeMap<u64, (usize, Counts)>,
+    /// This second is complete only when the run is: late answers count in it.
+    last: u64,
     log: Option<hlog::Log>,
 }
 
 impl Seconds {
     fn new(log: Option<hlog::Log>) -> Self {
-        Self { total: Counts::default(), open: BTreeMap::new(), log }
+        Self { total: Counts::default(), open: BTreeMap::new(), last: 0, log }
     }
 
-    fn start(&mut self, at: std::time::SystemTime) -> Result<(), String> {
+    fn start(&mut self, at: std::time::SystemTime, window: &Range<u64>) -> Result<(), String> {
+        self.last = last_interval(window);
         self.log.as_mut().map_or(Ok(()), |log| log.begin(at))
     }
 
     /// Takes one thread's part of a second; gives back counters to use again.
-    fn take(&mut self, interval: Interval, threads: usize) -> Counts {
+    fn take(&mut self, interval: Interval) -> Counts {
         let Interval { index, counts } = interval;
         self.total.add(&counts);
-        if threads == 1 {
-            // Nothing to add up: the part is the whole, and the caller gets fresh ones.
-            self.open.insert(index, (1, counts));
-            return Counts::default();
-        }
         let (parts, sum) = self.open.entry(index).or_default();
         *parts += 1;
         sum.add(&counts);
@@ -346,6 +344,7 @@ impl Seconds {
     ) -> Result<(), String> {
         while let Some(entry) = self.open.first_entry()
             && entry.get().0 >= threads
+            && *entry.key() < self.last
         {
             let (index, (_, counts)) = entry.remove_entry();
             self.flush(index, &counts, out, quiet)?;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use crate::args::RunArgs;
 use crate::client::{Client, Clock, Control, Ending, Source, Target, Waiting};
@@ -103,7 +104,10 @@ fn live(
         return Ok(());
     }
 
-    let begin = plan.clock.now();
+    let warmup = u64::try_from(args.warmup.as_nanos()).unwrap_or(u64::MAX);
+    let begin = window.start.saturating_sub(warmup);
+    // All threads begin together, and without a warm-up not before the measured time does.
+    std::thread::sleep(Duration::from_nanos(begin.saturating_sub(plan.clock.now())));
     let left = args.requests.map_or(u64::MAX, |all| share_of(all, index, threads));
     let mut source = match args.rate {
         None => Source::Closed { left },
