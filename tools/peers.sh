@@ -3,7 +3,8 @@
 #
 # The server is pinned to core 0 and the client to core 1; while one server is measured the other
 # is stopped (SIGSTOP); rounds alternate; figures are medians. On shared machines trust CPU per
-# operation, and nothing below a difference of 10 %.
+# operation, and nothing below a difference of 10 %. "waited" is how many cores a server was denied by
+# others: a row where it is above a few hundredths was disturbed.
 #
 #   tools/peers.sh               Stator against Redis
 #   tools/peers.sh --self-test   Redis against Redis: how far ratios are from 1 is the noise
@@ -114,8 +115,8 @@ wanted() { grep -qE "$rows" <<<"$*"; }
 echo "A: $side_a, B: redis $(redis-server --version | sed 's/.*v=\([^ ]*\).*/\1/')." \
   "Server on core 0, client on core 1, $keys keys of 16 bytes, values of 100, $rounds rounds of $duration."
 echo
-echo "| load | server CPU µs/op A / B | ratio | k/s A / B | ratio | p50 µs A / B | p99 µs A / B | ratio | p99.9 µs A / B | client CPU µs/op A / B | failed A / B |"
-echo "|---|---|---|---|---|---|---|---|---|---|---|"
+echo "| load | server CPU µs/op A / B | ratio | k/s A / B | ratio | p50 µs A / B | p99 µs A / B | ratio | p99.9 µs A / B | client CPU µs/op A / B | waited A / B | failed A / B |"
+echo "|---|---|---|---|---|---|---|---|---|---|---|---|"
 
 everysec=(
   "GET P=1|--connections 50 --pipeline 1 --mix get=1"

@@ -181,7 +181,7 @@ impl Client {
             let stopped = now >= ending.issue_until || control.stop.load(Ordering::Relaxed);
             let exhausted = stopped || source.is_exhausted();
             if !exhausted {
-                self.schedule(source, now);
+                self.schedule(source, now)?;
             }
             self.issue(source, exhausted)?;
             if exhausted {
@@ -206,16 +206,21 @@ impl Client {
     }
 
     /// Queues what is due on the connections, in turn.
-    fn schedule(&mut self, source: &mut Source, now: u64) {
-        let Source::Open { schedule, left } = source else { return };
+    fn schedule(&mut self, source: &mut Source, now: u64) -> Result<(), String> {
+        let Source::Open { schedule, left } = source else { return Ok(()) };
         while *left > 0
             && let Some(due) = schedule.take_due(now)
         {
             *left -= 1;
-            self.connections[self.turn].queue(due);
+            let connection = &mut self.connections[self.turn];
+            if connection.waiting() * self.slots.len() > BACKLOG_MAX {
+                return Err(format!("{BACKLOG_MAX} requests are due and wait: --rate is too high"));
+            }
+            connection.queue(due);
             self.ready.push(self.turn);
             self.turn = (self.turn + 1) % self.connections.len();
         }
+        Ok(())
     }
 
     /// Lets out what may go.
@@ -389,6 +394,10 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// A server that restarts is found within this.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Requests of an open loop that may wait in one thread: 64 MiB of due times, and more than a
+/// minute of what any server here is asked.
+const BACKLOG_MAX: usize = 1 << 22;
 
 /// How much earlier than needed a sleep ends: waking a virtual core takes 20 to 60 microseconds.
 const WAKE_UP_NS: u64 = 100_000;

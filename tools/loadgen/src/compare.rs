@@ -33,6 +33,8 @@ pub struct Figures {
     pub client_cpu_us_per_op: f64,
     /// The share of its core that the load generator used.
     pub client_utilisation: f64,
+    /// Cores that the server waited for because somebody else used them.
+    pub server_waiting: f64,
 }
 
 /// What `compare` found.
@@ -178,13 +180,13 @@ impl Comparison {
         writeln!(out, "{:<24}{a:>12}{b:>12}", "errors, unanswered")
     }
 
-    /// The columns of [`ROW_HEAD`].
+    /// The columns of the table in `tools/peers.sh`.
     fn print_row(&self, label: &str, out: &mut impl Write) -> std::io::Result<()> {
         let Self { a, b, ratio, failed, .. } = self;
         writeln!(
             out,
             "| {label} | {:.2} / {:.2} | **{:.2}** | {:.0} / {:.0} | {:.2} | {:.0} / {:.0} \
-             | {:.0} / {:.0} | {:.2} | {:.0} / {:.0} | {:.2} / {:.2} | {} / {} |",
+             | {:.0} / {:.0} | {:.2} | {:.0} / {:.0} | {:.2} / {:.2} | {:.2} / {:.2} | {} / {} |",
             a.cpu_us_per_op,
             b.cpu_us_per_op,
             ratio.cpu_us_per_op,
@@ -200,6 +202,8 @@ impl Comparison {
             b.p99_9_us,
             a.client_cpu_us_per_op,
             b.client_cpu_us_per_op,
+            a.server_waiting,
+            b.server_waiting,
             failed[0],
             failed[1]
         )
@@ -217,6 +221,7 @@ impl Figures {
             p99_9_us: all.p99_9,
             client_cpu_us_per_op: report.client_cpu.us_per_op,
             client_utilisation: report.client_utilisation,
+            server_waiting: report.server_cpu.unwrap_or_default().waiting,
         }
     }
 
@@ -239,6 +244,7 @@ impl Figures {
             p99_9_us: of(|one| one.p99_9_us),
             client_cpu_us_per_op: of(|one| one.client_cpu_us_per_op),
             client_utilisation: of(|one| one.client_utilisation),
+            server_waiting: of(|one| one.server_waiting),
         }
     }
 
@@ -251,10 +257,11 @@ impl Figures {
             p99_9_us: combine(self.p99_9_us, other.p99_9_us),
             client_cpu_us_per_op: combine(self.client_cpu_us_per_op, other.client_cpu_us_per_op),
             client_utilisation: combine(self.client_utilisation, other.client_utilisation),
+            server_waiting: combine(self.server_waiting, other.server_waiting),
         }
     }
 
-    fn named(&self) -> [(&'static str, f64); 7] {
+    fn named(&self) -> [(&'static str, f64); 8] {
         [
             ("server CPU us/op", self.cpu_us_per_op),
             ("throughput /s", self.throughput),
@@ -263,15 +270,10 @@ impl Figures {
             ("p99.9 us", self.p99_9_us),
             ("client CPU us/op", self.client_cpu_us_per_op),
             ("client utilisation", self.client_utilisation),
+            ("server waited, cores", self.server_waiting),
         ]
     }
 }
-
-/// The head of the table that `--row` writes lines of; `tools/peers.sh` prints it.
-pub const ROW_HEAD: &str = "\
-| load | server CPU µs/op A / B | ratio | k/s A / B | ratio | p50 µs A / B | p99 µs A / B | ratio \
-| p99.9 µs A / B | client CPU µs/op A / B | failed A / B |
-|---|---|---|---|---|---|---|---|---|---|---|";
 
 #[cfg(test)]
 mod tests {

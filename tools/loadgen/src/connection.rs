@@ -116,6 +116,11 @@ impl Connection {
         self.backlog.push_back(Due { at, free });
     }
 
+    /// How many requests are due and have no room.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Sends what is due and has room.
     pub fn send_queued(&mut self, now: u64, script: &mut Script) {
         while self.has_room() {

@@ -12,6 +12,8 @@ use serde::Serialize;
 pub struct CpuTime {
     /// Nanoseconds on a core, by the scheduler's own count.
     pub run_ns: u64,
+    /// Nanoseconds ready to run, on a core that somebody else used.
+    pub wait_ns: u64,
     /// Clock ticks in user mode: coarse, 10 ms each.
     pub user_ticks: u64,
     /// Clock ticks in the kernel.
@@ -21,17 +23,19 @@ pub struct CpuTime {
 impl CpuTime {
     /// Of a process, or of this one with `self`.
     pub fn of(process: &str) -> io::Result<Self> {
-        let mut run_ns = 0;
+        let (mut run_ns, mut wait_ns) = (0, 0);
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
             // A thread that ends between the listing and the reading took its time with it.
             if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
-                run_ns += first_number(&text).unwrap_or(0);
+                let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
+                run_ns += numbers.next().unwrap_or(0);
+                wait_ns += numbers.next().unwrap_or(0);
             }
         }
         let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
         let (user_ticks, system_ticks) = ticks_in(&stat)
             .ok_or_else(|| io::Error::other(format!("/proc/{process}/stat is not understood")))?;
-        Ok(Self { run_ns, user_ticks, system_ticks })
+        Ok(Self { run_ns, wait_ns, user_ticks, system_ticks })
     }
 
     /// What was used between `earlier` and this, for so many operations in so many nanoseconds.
@@ -45,6 +49,7 @@ impl CpuTime {
             user_us_per_op: user * TICK_US / operations,
             system_us_per_op: system * TICK_US / operations,
             cores: run_ns / wall_ns.max(1) as f64,
+            waiting: self.wait_ns.saturating_sub(earlier.wait_ns) as f64 / wall_ns.max(1) as f64,
         }
     }
 }
@@ -60,10 +65,9 @@ pub struct Usage {
     pub system_us_per_op: f64,
     /// How many cores it kept busy.
     pub cores: f64,
-}
-
-fn first_number(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
+    /// How many cores more it would have used, had they been free: above a few hundredths,
+    /// somebody else was there and the run is worth little.
+    pub waiting: f64,
 }
 
 /// Fields 14 and 15; the name before them is in brackets and may contain anything.
@@ -97,11 +101,17 @@ mod tests {
 
     #[test]
     fn usage_is_per_operation_and_per_time() {
-        let before = CpuTime { run_ns: 1_000_000, user_ticks: 10, system_ticks: 20 };
-        let after = CpuTime { run_ns: 501_000_000, user_ticks: 30, system_ticks: 50 };
+        let before = CpuTime { run_ns: 1_000_000, wait_ns: 0, user_ticks: 10, system_ticks: 20 };
+        let after =
+            CpuTime { run_ns: 501_000_000, wait_ns: 250_000_000, user_ticks: 30, system_ticks: 50 };
         let usage = after.usage_since(&before, 100_000, 1_000_000_000);
-        let expected =
-            Usage { us_per_op: 5.0, user_us_per_op: 2.0, system_us_per_op: 3.0, cores: 0.5 };
+        let expected = Usage {
+            us_per_op: 5.0,
+            user_us_per_op: 2.0,
+            system_us_per_op: 3.0,
+            cores: 0.5,
+            waiting: 0.25,
+        };
         assert_eq!(usage, expected);
     }
 }

@@ -131,6 +131,9 @@ impl Report {
                 filled.keys, filled.seconds
             )?;
         }
+        if self.seconds == 0.0 {
+            return Ok(());
+        }
         let interrupted = if self.interrupted { "  (broken off)" } else { "" };
         let throughput = self.throughput;
         writeln!(out, "throughput  {throughput:.0}/s over {:.2} s{interrupted}", self.seconds)?;
@@ -156,6 +159,10 @@ impl Report {
             print_usage(out, "server CPU", cpu)?;
         }
         print_usage(out, "client CPU", &self.client_cpu)?;
+        let waiting = self.server_cpu.map_or(0.0, |cpu| cpu.waiting).max(self.client_cpu.waiting);
+        if waiting > WAITING_MAX {
+            writeln!(out, "note: others used the cores too; latencies and throughput mean little")?;
+        }
         if self.client_utilisation > 0.9 && !self.latency_us.contains_key("lag") {
             writeln!(
                 out,
@@ -189,10 +196,13 @@ impl Report {
 }
 
 fn print_usage(out: &mut impl Write, name: &str, cpu: &Usage) -> io::Result<()> {
-    let Usage { us_per_op, user_us_per_op, system_us_per_op, cores } = cpu;
+    let Usage { us_per_op, user_us_per_op, system_us_per_op, cores, waiting } = cpu;
     writeln!(
         out,
         "{name}  {us_per_op:.3} us/op (user {user_us_per_op:.3}, system {system_us_per_op:.3}), \
-         {cores:.2} cores"
+         {cores:.2} cores, waited for {waiting:.2}"
     )
 }
+
+/// More waiting than the kernel's own work explains.
+const WAITING_MAX: f64 = 0.05;

@@ -193,8 +193,12 @@ impl Run<'_> {
         let (mut from, mut to) = (None, None);
         let mut running = self.lines.len();
         let mut next_line = self.clock.now() + INTERVAL_NS;
+        let overdue = window.end + nanoseconds(self.args.drain) + PATIENCE_NS;
         while running > 0 {
             let now = self.clock.now();
+            if now > overdue {
+                return Err("a client thread did not end in time".to_owned());
+            }
             if from.is_none() && now >= window.start {
                 from = Some(self.sample()?);
             }
@@ -413,6 +417,9 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 /// Between the word to start and the start, so that all threads have heard it.
 const START_NS: u64 = 2_000_000;
+
+/// Threads that are not done so long after the last answer could count never will be.
+const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Key numbers that inserts may need; the digits of a key must hold them.
 const INSERTS_MAX: u64 = 1_000_000_000;
