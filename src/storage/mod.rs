@@ -1,6 +1,850 @@
 //! The local persistence engine (Dynamo, section 5): one log and one index a shard.
+//!
+//! [`Store`] is the room's door. It is a machine without I/O: it asks for [`effect::Effect`]s and
+//! hears [`effect::Event`]s; a driver performs them on a disk, real or simulated.
+//!
+//! # The way of a write
+//!
+//! [`Store::append`] puts a record into the open batch and points the keydir to it: from then on it
+//! is read from memory. [`Store::flush`] closes the batch when somebody waits for it and sends it
+//! to the disk; when it and all before it are there, [`Store::synced`] moves.
+//!
+//! # The way of a read
+//!
+//! [`Store::find`] names the records that may be the key's, [`Store::fetch`] brings one if it is in
+//! memory. If it is not, [`Store::read`] asks the disk, and when [`Notice::Fetched`] comes the
+//! request begins anew: whatever happened meanwhile, it finds the newest.
+//!
+//! # Rooms inside
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `record`, `batch`, `index_file`, `manifest` | bytes on the disk |
+//! | `location`, `keydir`, `segments`, `cache` | what is where, in memory |
+//! | `commit` | batches, and what is durable |
+//! | `scan`, `log_end`, `recovery`, `restore`, `collisions` | a start |
+//! | `script`, `lanes`, `compaction` | what goes on in the background |
+//!
+//! # Invariants
+//!
+//! - What [`Store::synced`] covers is there after any crash, or is known to be damaged.
+//! - What a start finds is a prefix of what was appended: no holes.
+//! - Damage is never "not found" and never an older value: see [`Fetched::Damaged`].
+//! - After the first write that failed nothing more is acknowledged ([`Health::Poisoned`]).
 
 // The wall: what touches the world is listed in .clippy.toml and refused from here down.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+pub mod batch;
+pub mod cache;
+pub mod collisions;
+pub mod commit;
+pub mod compaction;
 pub mod effect;
+pub mod index_file;
+pub mod keydir;
+mod lanes;
+pub mod location;
+pub mod log_end;
+pub mod manifest;
+mod opening;
+pub mod record;
+pub mod recovery;
+pub mod restore;
+pub mod scan;
+pub mod script;
+pub mod segments;
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use crate::base::aligned::PAGE_BYTES;
+use crate::base::id::ActorId;
+use crate::base::id::LogId;
+use crate::base::id::PartitionId;
+use crate::base::id::Ticket;
+use crate::base::outbox::Outbox;
+use crate::base::time::Duration;
+use crate::base::time::Instant;
+use crate::storage::batch::BATCH_HEADER_BYTES;
+use crate::storage::batch::FIRST_BATCH_OFFSET;
+use crate::storage::cache::Cache;
+use crate::storage::cache::Cached;
+use crate::storage::commit::Commit;
+use crate::storage::effect::Effect;
+use crate::storage::effect::Event;
+use crate::storage::effect::Failure;
+use crate::storage::effect::Resident;
+use crate::storage::index_file::IndexEntry;
+use crate::storage::keydir::Candidates;
+use crate::storage::keydir::Keydir;
+use crate::storage::lanes::Lanes;
+use crate::storage::location::Location;
+use crate::storage::location::Marks;
+use crate::storage::location::SegmentSlot;
+use crate::storage::manifest::Manifest;
+use crate::storage::opening::Opening;
+use crate::storage::record::NewRecord;
+use crate::storage::record::Order;
+use crate::storage::record::RECORD_HEADER_BYTES;
+use crate::storage::record::RecordView;
+use crate::storage::recovery::StartError;
+use crate::storage::restore::Counts;
+use crate::storage::segments::Residency;
+use crate::storage::segments::Segments;
+use crate::storage::segments::Stage;
+
+/// How a log behaves. Checked by [`Settings::check`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The log that this shard writes.
+    pub log: LogId,
+    /// Logs of earlier layouts of shards, which it reads.
+    pub adopted: Vec<LogId>,
+    /// How many times the shards have been laid out anew: above that of every adopted log.
+    pub generation: u16,
+    /// Partitions of the ring.
+    pub partitions: u16,
+    /// The length of a segment's file, in bytes: whole pages.
+    pub segment_bytes: u32,
+    /// How batches are formed.
+    pub commit: commit::Settings,
+    /// Bytes appended and not yet durable, beyond which appends are refused.
+    pub unsynced_bytes_max: usize,
+    /// Bytes of sealed segments that the driver keeps resident.
+    pub resident_bytes_max: u64,
+    /// Bytes of records kept after a read from the disk.
+    pub cache_bytes_max: usize,
+    /// Garbage in complete segments, in percent of their bytes, at which compaction begins.
+    pub garbage_percent: u8,
+    /// After so long without an append the log says on the disk how far it is synced.
+    pub checkpoint_after: Duration,
+}
+
+impl Settings {
+    /// What a node uses unless it is told otherwise.
+    pub fn new(log: LogId, partitions: u16) -> Self {
+        Self {
+            log,
+            adopted: Vec::new(),
+            generation: 0,
+            partitions,
+            segment_bytes: 32 * 1024 * 1024,
+            commit: commit::Settings {
+                batch_bytes: 256 * 1024,
+                in_flight_max: 3,
+                eager_bytes: 16 * 1024,
+            },
+            unsynced_bytes_max: 16 * 1024 * 1024,
+            resident_bytes_max: 1024 * 1024 * 1024,
+            cache_bytes_max: 16 * 1024 * 1024,
+            garbage_percent: 50,
+            checkpoint_after: Duration::from_millis(200),
+        }
+    }
+
+    /// The longest record that fits, in bytes with its header.
+    pub fn record_bytes_max(&self) -> usize {
+        (self.segment_bytes as usize)
+            .saturating_sub(FIRST_BATCH_OFFSET as usize + PAGE_BYTES + BATCH_HEADER_BYTES)
+    }
+
+    /// # Panics
+    ///
+    /// If the settings contradict each other. They come from checked configuration.
+    fn check(&self) {
+        // A compaction may copy one segment more than it has room for.
+        assert!(self.segment_bytes <= location::SEGMENT_BYTES_MAX / 2, "offsets must fit");
+        assert!((self.segment_bytes as usize).is_multiple_of(PAGE_BYTES), "whole pages");
+        assert!(self.segment_bytes as usize >= 4 * PAGE_BYTES, "room for records and a seal");
+        assert!((self.commit.batch_bytes as usize).is_multiple_of(PAGE_BYTES), "whole pages");
+        assert!(self.commit.in_flight_max > 0, "a log that writes nothing");
+        assert!((1..100).contains(&self.garbage_percent), "a share of the whole");
+    }
+}
+
+/// A record to append.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// The partition of its key.
+    pub partition: PartitionId,
+    /// The hash of its key.
+    pub hash: u64,
+    /// Whether it says that the key is deleted.
+    pub tombstone: bool,
+    /// At least one byte, at most [`crate::base::limits::KEY_BYTES_MAX`].
+    pub key: &'a [u8],
+    /// For the log only bytes.
+    pub value: &'a [u8],
+    /// The record of this key that it takes the place of, as it was found just now.
+    pub replaces: Option<Location>,
+}
+
+/// A record that is in the write buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Appended {
+    /// Where it will be.
+    pub location: Location,
+    /// It is durable once [`Store::synced`] is at least this.
+    pub sequence: u64,
+}
+
+/// Why a record was not taken. Nothing was changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The disk is full. It heals by itself when there is room.
+    ReadOnly,
+    /// A write failed; only a restart heals it.
+    Poisoned,
+    /// Too much waits for the disk. Try again in a moment.
+    Busy,
+    /// It is longer than any segment has room for.
+    TooBig,
+    /// The log is not open, or is stopping.
+    Closed,
+}
+
+/// A record, or why it is not here.
+#[derive(Debug)]
+pub enum Fetched<'a> {
+    /// Its bytes were checked, or never left memory.
+    Here(RecordView<'a>),
+    /// It must be read: [`Store::read`].
+    Away,
+    /// Its bytes are bad. The key had a value, and it is not known which.
+    Damaged,
+}
+
+/// What a log tells its owner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// All records are known, the actor of this start is durable: requests may come.
+    Started,
+    /// The log cannot be started.
+    Failed(StartError),
+    /// Everything up to this sequence is durable.
+    Synced {
+        /// See [`Store::synced`].
+        upto: u64,
+    },
+    /// A read ended. Find and fetch again; if it failed, the request fails.
+    Fetched {
+        /// Which read.
+        ticket: Ticket,
+        /// Whether the record is in the cache now.
+        result: Result<(), Failure>,
+    },
+    /// A write failed. What was not synced by then never will be.
+    Poisoned,
+    /// The log was stopped cleanly.
+    Stopped,
+}
+
+/// Whether a log takes writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Health {
+    /// Not open yet.
+    Opening,
+    /// It takes writes.
+    Open,
+    /// The disk is full: reads go on.
+    ReadOnly,
+    /// A write failed: see [`Refusal::Poisoned`].
+    Poisoned,
+    /// Stopping or stopped.
+    Closed,
+}
+
+/// Plain counts of what a log did since its start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// What the start met.
+    pub start: Counts,
+    /// Batches written.
+    pub batches: u64,
+    /// Bytes of batches written, with their padding.
+    pub batch_bytes: u64,
+    /// Records read from the disk for requests.
+    pub cold_reads: u64,
+    /// Records found bad since the start.
+    pub damaged: u64,
+    /// Compactions that ended.
+    pub compactions: u64,
+    /// Compactions that were given up.
+    pub compactions_abandoned: u64,
+    /// Files used again instead of new ones.
+    pub recycled: u64,
+    /// Times that the disk had no room for a segment.
+    pub no_space: u64,
+}
+
+/// The segment that records are appended to.
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    slot: SegmentSlot,
+    /// Where the next batch will stand.
+    offset: u32,
+}
+
+#[derive(Debug)]
+struct PendingRead {
+    at: Location,
+    /// Only the header is read first, where the length does not fit into a location.
+    header_only: bool,
+}
+
+/// The log and the index of one shard.
+#[derive(Debug)]
+pub struct Store {
+    settings: Settings,
+    health: Health,
+    opening: Option<Box<Opening>>,
+    manifest: Manifest,
+    keydirs: Vec<Keydir>,
+    segments: Segments,
+    commit: Commit,
+    active: Option<Active>,
+    cache: Cache,
+    reads: BTreeMap<Ticket, PendingRead>,
+    reading: BTreeMap<Location, Ticket>,
+    appends: BTreeMap<Ticket, (u64, SegmentSlot)>,
+    lanes: Lanes,
+    notices: VecDeque<Notice>,
+    last_ticket: u64,
+    last_append_at: Instant,
+    counters: Counters,
+}
+
+impl Store {
+    /// A log that is not open. `entropy` draws the actor of this start: true randomness on a real
+    /// node, for an actor must never come twice.
+    pub fn new(settings: Settings, entropy: u64) -> Self {
+        settings.check();
+        let manifest = Manifest {
+            log: settings.log,
+            generation: settings.generation,
+            partitions: settings.partitions,
+            epoch: 0,
+            actor: ActorId::new(entropy),
+            damaged_upto: Order(0),
+            ends: Vec::new(),
+        };
+        Self {
+            health: Health::Opening,
+            opening: Some(Box::new(Opening::new(settings.log, &settings.adopted))),
+            manifest,
+            keydirs: Vec::new(),
+            segments: Segments::default(),
+            commit: Commit::new(settings.commit, 0, 0),
+            active: None,
+            cache: Cache::new(settings.cache_bytes_max),
+            reads: BTreeMap::new(),
+            reading: BTreeMap::new(),
+            appends: BTreeMap::new(),
+            lanes: Lanes::default(),
+            notices: VecDeque::new(),
+            last_ticket: 0,
+            last_append_at: Instant::START,
+            counters: Counters::default(),
+            settings,
+        }
+    }
+
+    /// Begins to read what is on the disk. [`Notice::Started`] or [`Notice::Failed`] ends it.
+    pub fn start(&mut self, out: &mut Outbox<Effect>) {
+        self.continue_opening(out);
+    }
+
+    /// Hears of the disk.
+    pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox<Effect>) {
+        match event {
+            Event::Appended { ticket, result } => self.on_appended(ticket, result, out),
+            Event::Read { ticket, result } => self.on_read(ticket, result, out),
+            Event::Bulk { ticket, result } => {
+                if self.opening.is_some() {
+                    self.on_opening(result, out);
+                } else {
+                    self.on_bulk(now, ticket, result, out);
+                }
+            }
+            Event::Resident { segment, result } => self.on_resident(segment, result),
+        }
+        if self.opening.is_none() {
+            self.run_lanes(now, out);
+        }
+    }
+
+    /// Does what is due by now: see [`Store::deadline`].
+    pub fn tick(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        if self.opening.is_some() {
+            return;
+        }
+        if self.checkpoint_at().is_some_and(|at| at <= now) {
+            self.checkpoint(out);
+        }
+        self.run_lanes(now, out);
+    }
+
+    /// When [`Store::tick`] should be called, if nothing else happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        let lanes = self.lanes_deadline();
+        [self.checkpoint_at(), lanes].into_iter().flatten().min()
+    }
+
+    /// What there is to tell, oldest first.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Whether it takes writes.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// The writer of this start. Durable once [`Notice::Started`] was given.
+    pub fn actor(&self) -> ActorId {
+        self.manifest.actor
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Everything appended with at most this sequence is durable.
+    pub fn synced(&self) -> u64 {
+        self.commit.synced()
+    }
+
+    /// Whether a record that was fetched is durable.
+    pub fn is_synced(&self, order: Order) -> bool {
+        order.generation() != self.settings.generation || order.sequence() <= self.commit.synced()
+    }
+
+    /// The keys of a partition.
+    pub fn keydir(&self, partition: PartitionId) -> &Keydir {
+        &self.keydirs[partition.to_raw() as usize]
+    }
+
+    /// Bytes of memory of all keydirs.
+    pub fn keydir_bytes(&self) -> usize {
+        self.keydirs.iter().map(Keydir::memory_bytes).sum()
+    }
+
+    /// Bytes of segment files, and those of them that no live record uses.
+    pub fn disk_bytes(&self) -> (u64, u64) {
+        self.segments.iter().fold((0, 0), |(all, garbage), (_, segment)| {
+            (all + u64::from(segment.file_bytes), garbage + segment.garbage_bytes())
+        })
+    }
+
+    /// Bytes that were appended and are not durable.
+    pub fn unsynced_bytes(&self) -> usize {
+        self.commit.unsynced_bytes()
+    }
+
+    /// The records that may be this key's: their keys must be compared.
+    pub fn find(&self, partition: PartitionId, hash: u64) -> Candidates {
+        self.keydirs[partition.to_raw() as usize].find(hash)
+    }
+
+    /// Whether records of unknown keys were lost: then a key without a record may have had one, and
+    /// a record with an order up to this may not be its key's newest.
+    pub fn damaged_upto(&self) -> Option<Order> {
+        (self.manifest.damaged_upto > Order(0)).then_some(self.manifest.damaged_upto)
+    }
+
+    /// Brings a record, if that needs no waiting.
+    pub fn fetch<'a>(&'a self, at: Location, resident: &'a dyn Resident) -> Fetched<'a> {
+        if at.marks().damaged {
+            return Fetched::Damaged;
+        }
+        let segment = self.segments.get(at.slot());
+        if let Some(bytes) = self.buffered(at) {
+            let view = record::view_unchecked(bytes);
+            return Fetched::Here(view.expect("a record in memory is whole"));
+        }
+        match self.cache.get(at) {
+            Some(Cached::Damaged) => return Fetched::Damaged,
+            Some(Cached::Good(bytes)) => {
+                let view = record::view_unchecked(bytes);
+                return Fetched::Here(view.expect("it was checked when it was read"));
+            }
+            None => {}
+        }
+        if segment.residency != Residency::Resident {
+            return Fetched::Away;
+        }
+        segment.count_hit();
+        let Some(length) = self.resident_length(at, resident) else { return Fetched::Away };
+        let Some(bytes) = resident.slice(segment.id, at.offset(), length) else {
+            return Fetched::Away;
+        };
+        match record::read(bytes, segment.id, at.offset()) {
+            Ok(view) => Fetched::Here(view),
+            Err(_) => Fetched::Damaged,
+        }
+    }
+
+    /// Asks the disk for a record that is [`Fetched::Away`]. Several requests may wait for one
+    /// ticket.
+    pub fn read(&mut self, at: Location, out: &mut Outbox<Effect>) -> Ticket {
+        if let Some(ticket) = self.reading.get(&at) {
+            return *ticket;
+        }
+        let ticket = self.ticket();
+        let header_only = at.length().is_none();
+        let length = at.length().unwrap_or(RECORD_HEADER_BYTES as u32);
+        self.reads.insert(ticket, PendingRead { at, header_only });
+        self.reading.insert(at, ticket);
+        let segment = self.segments.get_mut(at.slot());
+        segment.readers += 1;
+        segment.count_hit();
+        self.counters.cold_reads += 1;
+        let (segment, offset) = (segment.id, at.offset());
+        out.push(Effect::Read { ticket, segment, offset, length });
+        ticket
+    }
+
+    /// Marks a record as bad that was fetched as [`Fetched::Damaged`].
+    pub fn quarantine(&mut self, partition: PartitionId, hash: u64, at: Location) {
+        let keydir = &mut self.keydirs[partition.to_raw() as usize];
+        if !at.marks().damaged && keydir.replace(hash, at, at.damaged()) {
+            self.counters.damaged += 1;
+            self.segments.get_mut(at.slot()).quarantined = true;
+        }
+    }
+
+    /// Appends a record and points the keydir to it. It can be read at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: nothing was changed.
+    ///
+    /// # Panics
+    ///
+    /// If `replaces` is not in the keydir: the caller found it in the same turn.
+    pub fn append(
+        &mut self,
+        now: Instant,
+        write: Write<'_>,
+        out: &mut Outbox<Effect>,
+    ) -> Result<Appended, Refusal> {
+        let length = record::record_length(write.key.len(), write.value.len());
+        self.make_room(length, out)?;
+        let found = self.find(write.partition, write.hash);
+        let collides = found.iter().any(|at| Some(*at) != write.replaces);
+        let record_of = |order| NewRecord {
+            order,
+            hash: write.hash,
+            partition: write.partition,
+            tombstone: write.tombstone,
+            collides,
+            key: write.key,
+            value: write.value,
+        };
+        let slot = self.commit.open().expect("room was made in it").slot;
+        let generation = self.settings.generation;
+        let (offset, order) =
+            self.commit.append(generation, length, |buffer, segment, offset, order| {
+                record::write(buffer, segment, offset, &record_of(order));
+            });
+        let marks = Marks { tombstone: write.tombstone, damaged: false, collides };
+        let at = Location::new(slot, offset, length, marks);
+        self.count_append(at, order, &write);
+        let keydir = &mut self.keydirs[write.partition.to_raw() as usize];
+        match write.replaces {
+            Some(old) => {
+                assert!(keydir.replace(write.hash, old, at), "it was found in this turn");
+                self.segments.bury(old, old.counted_length());
+            }
+            None => keydir.insert(write.hash, at, order),
+        }
+        self.last_append_at = now;
+        Ok(Appended { location: at, sequence: order.sequence() })
+    }
+
+    /// Forgets a synced tombstone that nobody needs any more: its key costs no memory then.
+    /// False if it is not there, is no tombstone or is not synced.
+    pub fn reap(&mut self, partition: PartitionId, hash: u64, at: Location, order: Order) -> bool {
+        let ready = at.marks().tombstone && self.is_synced(order);
+        if !ready || !self.keydirs[partition.to_raw() as usize].remove(hash, at) {
+            return false;
+        }
+        self.segments.bury(at, at.counted_length());
+        true
+    }
+
+    /// Somebody waits for everything appended so far.
+    pub fn want_sync(&mut self) {
+        self.commit.want_sync();
+    }
+
+    /// The end of a turn: closes the open batch if it is due, and writes what may be written.
+    pub fn flush(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        self.send_due_batch(out);
+        if self.opening.is_none() && self.lanes.prepared.is_none() {
+            self.run_lanes(now, out);
+        }
+    }
+
+    fn send_due_batch(&mut self, out: &mut Outbox<Effect>) {
+        if self.commit.close_due() {
+            self.close_batch();
+        }
+        self.write_batches(out);
+    }
+
+    /// Writes everything, then keydir files and the mark of a clean stop: [`Notice::Stopped`].
+    pub fn stop(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        if self.health == Health::Poisoned || self.opening.is_some() {
+            self.notices.push_back(Notice::Stopped);
+            return;
+        }
+        self.health = Health::Closed;
+        self.commit.want_sync();
+        self.close_batch();
+        self.write_batches(out);
+        self.lanes.stopping = true;
+        self.run_lanes(now, out);
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket::new(self.last_ticket)
+    }
+
+    /// The bytes of a record that is in the write buffer, from its start.
+    fn buffered(&self, at: Location) -> Option<&[u8]> {
+        if let Some(open) = self.commit.open()
+            && open.slot == at.slot()
+            && at.offset() >= open.offset
+        {
+            return open.buffer.get((at.offset() - open.offset) as usize..);
+        }
+        self.segments.get(at.slot()).image.as_ref()?.from(at.offset())
+    }
+
+    fn resident_length(&self, at: Location, resident: &dyn Resident) -> Option<u32> {
+        if let Some(length) = at.length() {
+            return Some(length);
+        }
+        let segment = self.segments.get(at.slot()).id;
+        let header = resident.slice(segment, at.offset(), RECORD_HEADER_BYTES as u32)?;
+        let header = record::read_header(header, segment, at.offset())?;
+        Some(header.record_length() as u32)
+    }
+
+    /// Makes sure that the open batch has room for a record.
+    fn make_room(&mut self, length: usize, out: &mut Outbox<Effect>) -> Result<(), Refusal> {
+        match self.health {
+            Health::Open | Health::ReadOnly => {}
+            Health::Poisoned => return Err(Refusal::Poisoned),
+            Health::Opening | Health::Closed => return Err(Refusal::Closed),
+        }
+        if length > self.settings.record_bytes_max() {
+            return Err(Refusal::TooBig);
+        }
+        if self.commit.unsynced_bytes() + length > self.settings.unsynced_bytes_max
+            && self.commit.unsynced_bytes() > 0
+        {
+            return Err(Refusal::Busy);
+        }
+        if self.commit.fits(length) {
+            return Ok(());
+        }
+        self.close_batch();
+        self.write_batches(out);
+        if self.active.is_none_or(|active| self.room(active) < batch_length(length)) {
+            self.roll(out)?;
+        }
+        let active = self.active.expect("there is one with room");
+        let segment = self.segments.get(active.slot).id;
+        self.commit.begin(active.slot, segment, active.offset, length, self.room(active));
+        Ok(())
+    }
+
+    /// Bytes for batches that the active segment has left: its last page is kept for the seal.
+    fn room(&self, active: Active) -> u32 {
+        let seal = self.segments.get(active.slot).file_bytes - PAGE_BYTES as u32;
+        seal.saturating_sub(active.offset)
+    }
+
+    /// Seals the active segment, if there is one, and goes on in the prepared one.
+    fn roll(&mut self, out: &mut Outbox<Effect>) -> Result<(), Refusal> {
+        let Some(next) = self.lanes.prepared else {
+            return Err(match self.health {
+                Health::ReadOnly => Refusal::ReadOnly,
+                _ => Refusal::Busy,
+            });
+        };
+        self.seal(out);
+        self.lanes.prepared = None;
+        let mut segment = segments::Segment::new(
+            next,
+            self.settings.segment_bytes,
+            self.commit.epoch(),
+            Stage::Active,
+        );
+        segment.image = Some(segments::Image::default());
+        let slot = self.segments.add(segment);
+        self.active = Some(Active { slot, offset: FIRST_BATCH_OFFSET });
+        Ok(())
+    }
+
+    /// Ends the active segment with a batch that says so.
+    fn seal(&mut self, out: &mut Outbox<Effect>) {
+        self.close_batch();
+        let Some(active) = self.active.take() else { return };
+        self.push_empty(active, true);
+        self.segments.get_mut(active.slot).stage = Stage::Sealed;
+        self.write_batches(out);
+    }
+
+    /// Says on the disk how far the log is synced.
+    fn checkpoint(&mut self, out: &mut Outbox<Effect>) {
+        let Some(active) = self.active else { return };
+        if self.room(active) < PAGE_BYTES as u32 {
+            self.seal(out);
+        } else {
+            self.push_empty(active, false);
+            self.active = Some(Active { offset: active.offset + PAGE_BYTES as u32, ..active });
+            self.write_batches(out);
+        }
+    }
+
+    fn checkpoint_at(&self) -> Option<Instant> {
+        let open = matches!(self.health, Health::Open | Health::ReadOnly);
+        (open && self.active.is_some() && self.commit.checkpoint_due())
+            .then(|| self.last_append_at + self.settings.checkpoint_after)
+    }
+
+    fn push_empty(&mut self, active: Active, seal: bool) {
+        let id = self.segments.get(active.slot).id;
+        let generation = self.settings.generation;
+        let batch = self.commit.close_empty(active.slot, id, active.offset, generation, seal);
+        let (number, buffer) = (batch.number, batch.buffer.clone());
+        let segment = self.segments.get_mut(active.slot);
+        segment.unsynced_batches += 1;
+        segment.last_batch = number;
+        if let Some(image) = &mut segment.image {
+            image.push(active.offset, buffer);
+        }
+    }
+
+    fn close_batch(&mut self) {
+        let Some(batch) = self.commit.close() else { return };
+        let (slot, offset, buffer) = (batch.slot, batch.offset, batch.buffer.clone());
+        let number = batch.number;
+        let active = self.active.as_mut().expect("a batch is filled in the active segment");
+        assert_eq!((active.slot, active.offset), (slot, offset), "batches follow one another");
+        active.offset += buffer.len() as u32;
+        let segment = self.segments.get_mut(slot);
+        segment.unsynced_batches += 1;
+        segment.last_batch = number;
+        segment.image.as_mut().expect("the active segment is in memory").push(offset, buffer);
+    }
+
+    fn write_batches(&mut self, out: &mut Outbox<Effect>) {
+        if self.health == Health::Poisoned {
+            return;
+        }
+        while let Some(batch) = self.commit.next_write() {
+            let (number, slot, segment) = (batch.number, batch.slot, batch.segment);
+            let (offset, buffer) = (batch.offset, batch.buffer.clone());
+            self.counters.batches += 1;
+            self.counters.batch_bytes += buffer.len() as u64;
+            let ticket = self.ticket();
+            self.appends.insert(ticket, (number, slot));
+            out.push(Effect::Append { ticket, segment, offset, buffer });
+        }
+    }
+
+    fn count_append(&mut self, at: Location, order: Order, write: &Write<'_>) {
+        let segment = self.segments.get_mut(at.slot());
+        segment.count_record(at.counted_length(), order);
+        segment.index.push(IndexEntry {
+            order,
+            hash: write.hash,
+            offset: at.offset(),
+            length: record::record_length(write.key.len(), write.value.len()) as u32,
+            partition: write.partition,
+            tombstone: write.tombstone,
+            collides: at.marks().collides,
+        });
+        self.segments.enliven(at, at.counted_length());
+    }
+
+    fn on_appended(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), Failure>,
+        out: &mut Outbox<Effect>,
+    ) {
+        let (number, _) = self.appends.remove(&ticket).expect("it was asked for");
+        if result.is_err() || self.health == Health::Poisoned {
+            // The kernel marks the pages clean: a second try would succeed and mean nothing.
+            self.poison();
+            return;
+        }
+        let before = self.commit.synced();
+        for batch in self.commit.completed(number) {
+            let segment = self.segments.get_mut(batch.slot);
+            segment.unsynced_batches -= 1;
+            if segment.stage == Stage::Sealed && segment.unsynced_batches == 0 {
+                segment.stage = Stage::Synced;
+            }
+        }
+        if self.commit.synced() > before {
+            self.notices.push_back(Notice::Synced { upto: self.commit.synced() });
+        }
+        self.write_batches(out);
+    }
+
+    fn poison(&mut self) {
+        if self.health != Health::Poisoned {
+            self.health = Health::Poisoned;
+            self.notices.push_back(Notice::Poisoned);
+        }
+    }
+
+    fn on_read(
+        &mut self,
+        ticket: Ticket,
+        result: Result<&[u8], Failure>,
+        out: &mut Outbox<Effect>,
+    ) {
+        let pending = self.reads.remove(&ticket).expect("it was asked for");
+        let at = pending.at;
+        let segment = self.segments.get(at.slot()).id;
+        if pending.header_only
+            && let Ok(bytes) = result
+            && let Some(header) = record::read_header(bytes, segment, at.offset())
+        {
+            self.reads.insert(ticket, PendingRead { at, header_only: false });
+            let length = header.record_length() as u32;
+            out.push(Effect::Read { ticket, segment, offset: at.offset(), length });
+            return;
+        }
+        self.reading.remove(&at);
+        self.segments.get_mut(at.slot()).readers -= 1;
+        if let Ok(bytes) = result {
+            let cached = match record::read(bytes, segment, at.offset()) {
+                Ok(_) => Cached::Good(bytes.into()),
+                Err(_) => Cached::Damaged,
+            };
+            self.cache.insert(at, cached);
+        }
+        self.notices.push_back(Notice::Fetched { ticket, result: result.map(|_| ()) });
+    }
+}
+
+/// The hash of a key as the log keeps it: stable for ever, keyed so that nobody can choose keys
+/// that collide without knowing the data directory.
+pub fn key_hash(seed: u64, key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(key, seed)
+}
+
+fn batch_length(record_length: usize) -> u32 {
+    (BATCH_HEADER_BYTES + record_length).next_multiple_of(PAGE_BYTES) as u32
+}

@@ -1,0 +1,507 @@
+//! Copies the live records of segments that are mostly garbage into a new one, and lets the old go.
+//!
+//! # Why it cannot lose or resurrect
+//!
+//! - A record is copied if the keydir points to it, and the keydir is asked **again** when the copy
+//!   is durable: a record that was superseded in between must not come back.
+//! - The old segments go only after everything that had been appended by then is **synced**: what
+//!   superseded a dropped record may still be in the write buffer, and a crash would take both.
+//! - A reaped tombstone may shadow an older record of its key in another segment, where a start
+//!   would find it. It is carried along until no segment can hold such a record: each other
+//!   segment is younger, or has no dead record, or was itself *cleaned* since (every record in it
+//!   was the newest of its key at that order). "Since" counts synced orders alone: after a crash
+//!   the unsynced ones are given out again.
+//! - An old segment is forgotten by the table only when its removal is durable: until then it
+//!   counts as a place where older records are.
+//!
+//! Records are written in the order of their partitions, so that a partition's records come to
+//! stand together over time.
+//!
+//! # Turns
+//!
+//! Reading and writing go in pieces, and the second look at the keydir takes
+//! [`SWAPS_PER_TURN`] records at a time: no turn of the shard is long.
+
+use std::collections::BTreeMap;
+
+use crate::base::aligned::AlignedBuffer;
+use crate::base::aligned::PAGE_BYTES;
+use crate::base::id::LogId;
+use crate::base::id::PartitionId;
+use crate::base::id::SegmentId;
+use crate::storage::batch::BATCH_HEADER_BYTES;
+use crate::storage::batch::BatchHeader;
+use crate::storage::batch::CompactedSegment;
+use crate::storage::batch::FIRST_BATCH_OFFSET;
+use crate::storage::batch::SegmentHeader;
+use crate::storage::effect::Bulk;
+use crate::storage::effect::File;
+use crate::storage::index_file::IndexBuilder;
+use crate::storage::index_file::IndexEntry;
+use crate::storage::index_file::IndexHeader;
+use crate::storage::keydir::Keydir;
+use crate::storage::location::Location;
+use crate::storage::location::Marks;
+use crate::storage::location::SegmentSlot;
+use crate::storage::record;
+use crate::storage::record::NewRecord;
+use crate::storage::record::Order;
+use crate::storage::record::RecordView;
+use crate::storage::scan::Scan;
+use crate::storage::script::Script;
+use crate::storage::segments::Segment;
+use crate::storage::segments::Segments;
+use crate::storage::segments::Stage;
+
+/// Records that change over to their copies in one turn, at most.
+pub const SWAPS_PER_TURN: usize = 1024;
+
+/// Segments are read in pieces of this size, in bytes.
+const PIECE_BYTES: u32 = 256 * 1024;
+
+/// Batches of the copy have about this size, in bytes.
+const OUTPUT_BATCH_BYTES: usize = 256 * 1024;
+
+/// Segments that go at once, at most.
+const VICTIMS_MAX: usize = 16;
+
+/// A record that is copied.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    entry: IndexEntry,
+    /// Where the keydir pointed. `None`: a reaped tombstone that is carried along.
+    old: Option<Location>,
+    /// Where its key begins in the arena; the value follows the key.
+    start: usize,
+    key_length: u16,
+    value_length: u32,
+    /// Where the copy stands.
+    new_offset: u32,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Reading { victim: usize, scan: Scan },
+    Writing,
+    Finishing(Script),
+    Swapping,
+    AwaitingSync { sequence: u64 },
+    Done,
+}
+
+/// What a compaction wants next.
+#[derive(Debug)]
+pub enum Next {
+    /// This operation; tell when it is done.
+    Do(Bulk),
+    /// The copy is durable: look at the keydir again ([`Compaction::swap`]).
+    Swap,
+    /// Everything up to this sequence must be synced.
+    Sync(u64),
+    /// The victims may go. If there is a copy, it has the keydir's records now.
+    Retire,
+}
+
+/// One compaction, from choosing its victims to letting them go.
+#[derive(Debug)]
+pub struct Compaction {
+    /// The segments that will go.
+    pub victims: Vec<SegmentSlot>,
+    phase: Phase,
+    output: SegmentId,
+    output_slot: Option<SegmentSlot>,
+    temporaries: [File; 2],
+    cleaned_at: Order,
+    arena: Vec<u8>,
+    by_partition: BTreeMap<PartitionId, Vec<Kept>>,
+    /// `by_partition` in order, once reading is over.
+    kept: Vec<Kept>,
+    /// How many of `kept` are written, then how many are swapped.
+    position: usize,
+    batches: u64,
+    offset: u32,
+    index: IndexBuilder,
+    lowest_order: Order,
+    good_bytes: u64,
+    output_limit: u32,
+}
+
+/// What a compaction looks at and changes.
+pub struct Tables<'a> {
+    /// The keydirs, by partition.
+    pub keydirs: &'a mut [Keydir],
+    /// The table of segments.
+    pub segments: &'a mut Segments,
+}
+
+/// Chooses segments whose live records are worth copying. Empty: none.
+///
+/// `garbage_percent` of all indexed segments' bytes must be garbage, and the copy must be at least
+/// a fifth smaller than what goes; with `eager`, any gain is worth it.
+pub fn choose_victims(
+    segments: &Segments,
+    own: LogId,
+    garbage_percent: u8,
+    segment_bytes: u32,
+    eager: bool,
+) -> Vec<SegmentSlot> {
+    let mut candidates: Vec<(SegmentSlot, &Segment)> = segments
+        .iter()
+        .filter(|(_, segment)| segment.id.log == own)
+        .filter(|(_, segment)| segment.stage == Stage::Indexed && !segment.quarantined)
+        .collect();
+    let total: u64 = candidates.iter().map(|(_, segment)| u64::from(segment.file_bytes)).sum();
+    let garbage: u64 = candidates.iter().map(|(_, segment)| segment.garbage_bytes()).sum();
+    if garbage * 100 < total * u64::from(garbage_percent) && !eager {
+        return Vec::new();
+    }
+    candidates.sort_by_key(|(_, segment)| {
+        (segment.live_bytes * 1000 / u64::from(segment.file_bytes.max(1)), segment.id)
+    });
+    let (mut victims, mut live, mut freed) = (Vec::new(), 0, 0);
+    for (slot, segment) in candidates.into_iter().take(VICTIMS_MAX) {
+        if live + segment.live_bytes > u64::from(segment_bytes) * 7 / 8 {
+            break;
+        }
+        victims.push(slot);
+        live += segment.live_bytes;
+        freed += u64::from(segment.file_bytes);
+    }
+    let copy = if live == 0 { 0 } else { live + live / 32 + 3 * PAGE_BYTES as u64 };
+    let worth = if eager { freed > copy } else { freed * 4 >= copy * 5 };
+    if worth && freed > 0 {
+        victims.sort_by_key(|slot| segments.get(*slot).id);
+        victims
+    } else {
+        Vec::new()
+    }
+}
+
+impl Compaction {
+    /// Begins. `segment_bytes` bounds the copy: one more victim is read only below 7/8 of it.
+    /// `synced` is the highest order that is known to be durable.
+    pub fn new(
+        victims: Vec<SegmentSlot>,
+        segments: &Segments,
+        segment_bytes: u32,
+        output: SegmentId,
+        temporaries: [File; 2],
+        synced: Order,
+    ) -> Self {
+        let first = segments.get(victims[0]);
+        let scan = Scan::new(first.id, first.file_bytes);
+        Self {
+            victims,
+            phase: Phase::Reading { victim: 0, scan },
+            output,
+            output_slot: None,
+            temporaries,
+            cleaned_at: synced,
+            arena: Vec::new(),
+            by_partition: BTreeMap::new(),
+            kept: Vec::new(),
+            position: 0,
+            batches: 0,
+            offset: FIRST_BATCH_OFFSET,
+            index: IndexBuilder::default(),
+            lowest_order: Order(u64::MAX),
+            good_bytes: 0,
+            output_limit: segment_bytes / 8 * 7,
+        }
+    }
+
+    /// What to do now. Asked again after each answer.
+    pub fn next_step(&mut self) -> Next {
+        match &mut self.phase {
+            Phase::Reading { scan, .. } => Next::Do(Bulk::Read {
+                file: File::Segment(scan.segment()),
+                offset: u64::from(scan.wanted()),
+                length: PIECE_BYTES,
+            }),
+            Phase::Writing => self.next_write(),
+            Phase::Finishing(script) => match script.next_operation() {
+                Some(operation) => Next::Do(operation),
+                None => {
+                    (self.phase, self.position) = (Phase::Swapping, 0);
+                    Next::Swap
+                }
+            },
+            Phase::Swapping => Next::Swap,
+            Phase::AwaitingSync { sequence } => Next::Sync(*sequence),
+            Phase::Done => Next::Retire,
+        }
+    }
+
+    /// A piece of a victim was read. False: the victim is damaged, and the compaction is over.
+    pub fn read(&mut self, bytes: &[u8], tables: &mut Tables<'_>) -> bool {
+        let Phase::Reading { victim, mut scan } = std::mem::replace(&mut self.phase, Phase::Done)
+        else {
+            panic!("nothing was to be read");
+        };
+        let slot = self.victims[victim];
+        let last_batch = tables.segments.get(slot).last_batch;
+        scan.feed(bytes, |batch, entry, view| {
+            if batch.number <= last_batch {
+                self.good_bytes += u64::from(location(slot, &entry).counted_length());
+                self.consider(slot, entry, view, tables);
+            }
+        });
+        if !scan.at_end() {
+            self.phase = Phase::Reading { victim, scan };
+            return true;
+        }
+        if self.good_bytes != tables.segments.get(slot).record_bytes {
+            tables.segments.get_mut(slot).quarantined = true;
+            return false;
+        }
+        self.good_bytes = 0;
+        if self.arena.len() as u64 > u64::from(self.output_limit) {
+            // Tombstones that are carried along count as garbage, and may be many.
+            self.victims.truncate(victim + 1);
+        }
+        self.phase = match self.victims.get(victim + 1) {
+            Some(next) => {
+                let next = tables.segments.get(*next);
+                Phase::Reading { victim: victim + 1, scan: Scan::new(next.id, next.file_bytes) }
+            }
+            None => {
+                self.kept =
+                    std::mem::take(&mut self.by_partition).into_values().flatten().collect();
+                Phase::Writing
+            }
+        };
+        true
+    }
+
+    /// The sequence that must be synced before the victims may go, while that is waited for.
+    pub fn awaited_sequence(&self) -> Option<u64> {
+        match self.phase {
+            Phase::AwaitingSync { sequence } => Some(sequence),
+            _ => None,
+        }
+    }
+
+    /// All files that it may have made.
+    pub fn files(&self) -> [File; 4] {
+        let [data, keydir] = self.temporaries;
+        [data, keydir, File::Index(self.output), File::Segment(self.output)]
+    }
+
+    /// Whether the copy has no record: then there is no copy.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Adds the copy, whose file has its name by now, to the table. `None`: that was done before,
+    /// or there is no copy.
+    pub fn place_output(&mut self, tables: &mut Tables<'_>) -> Option<SegmentSlot> {
+        assert!(self.is_swapping(), "the copy is durable first");
+        if self.output_slot.is_some() || self.is_empty() {
+            return None;
+        }
+        self.output_slot = Some(tables.segments.add(self.output_segment()));
+        self.output_slot
+    }
+
+    /// Whether the second look is going on.
+    pub fn is_swapping(&self) -> bool {
+        matches!(self.phase, Phase::Swapping)
+    }
+
+    /// The copy's place in the table.
+    pub fn output_slot(&self) -> Option<SegmentSlot> {
+        self.output_slot
+    }
+
+    /// Changes the next records over to their copies.
+    pub fn swap(&mut self, tables: &mut Tables<'_>, appended: u64) {
+        assert!(self.is_swapping(), "the copy is durable first");
+        let end = (self.position + SWAPS_PER_TURN).min(self.kept.len());
+        for kept in &self.kept[self.position..end] {
+            let slot = self.output_slot.expect("there is a copy of what was kept");
+            swap_one(kept, slot, tables);
+        }
+        self.position = end;
+        if end == self.kept.len() {
+            self.phase = Phase::AwaitingSync { sequence: appended };
+        }
+    }
+
+    /// What [`Next::Sync`] asked for is true.
+    pub fn synced(&mut self) {
+        assert!(matches!(self.phase, Phase::AwaitingSync { .. }), "it waited for the sync");
+        self.phase = Phase::Done;
+    }
+
+    /// First look: keeps the record if it is live, or if it must go on shadowing older ones.
+    fn consider(
+        &mut self,
+        slot: SegmentSlot,
+        entry: IndexEntry,
+        view: RecordView<'_>,
+        tables: &Tables<'_>,
+    ) {
+        let here = location(slot, &entry);
+        let Some(keydir) = tables.keydirs.get(entry.partition.to_raw() as usize) else { return };
+        let found = keydir.find(entry.hash);
+        // A record that was marked as damaged and now reads well is healed by its copy.
+        let old = found.iter().copied().find(|at| *at == here || *at == here.damaged());
+        let live = old.is_some();
+        let superseded = !found.is_empty() && !entry.collides;
+        let carried = entry.tombstone
+            && !superseded
+            && predecessor_possible(tables.segments, slot, entry.order);
+        if !live && !carried {
+            return;
+        }
+        let start = self.arena.len();
+        self.arena.extend_from_slice(view.key);
+        self.arena.extend_from_slice(view.value);
+        self.by_partition.entry(entry.partition).or_default().push(Kept {
+            entry,
+            old,
+            start,
+            key_length: view.header.key_length,
+            value_length: view.header.value_length,
+            new_offset: 0,
+        });
+    }
+
+    fn next_write(&mut self) -> Next {
+        if self.position < self.kept.len() {
+            let offset = u64::from(self.offset);
+            let bytes = self.build_batch();
+            return Next::Do(Bulk::Write { file: self.temporaries[0], offset, bytes });
+        }
+        if self.is_empty() {
+            self.phase = Phase::Swapping;
+            return Next::Swap;
+        }
+        let mut script = self.finishing_script();
+        let first = script.next_operation().expect("the list is not empty");
+        self.phase = Phase::Finishing(script);
+        Next::Do(first)
+    }
+
+    /// The next batch of the copy; notes where each record stands in it.
+    fn build_batch(&mut self) -> Vec<u8> {
+        let first = self.position;
+        let mut length = BATCH_HEADER_BYTES;
+        let mut end = first;
+        while let Some(kept) = self.kept.get(end) {
+            let next = length + kept.entry.length as usize;
+            if end > first && next > OUTPUT_BATCH_BYTES {
+                break;
+            }
+            length = next;
+            end += 1;
+        }
+        let mut buffer = AlignedBuffer::with_capacity(length.next_multiple_of(PAGE_BYTES));
+        buffer.extend(&[0; BATCH_HEADER_BYTES]);
+        for index in first..end {
+            self.write_record(index, &mut buffer);
+        }
+        self.batches += 1;
+        let header = BatchHeader {
+            epoch: 0,
+            number: self.batches,
+            synced_upto: 0,
+            first_order: self.kept[first].entry.order,
+            length: buffer.len() as u32,
+            records: (end - first) as u32,
+            seal: false,
+        };
+        header.write(&mut buffer, self.output, self.offset);
+        buffer.pad_to(PAGE_BYTES);
+        self.position = end;
+        self.offset += buffer.len() as u32;
+        buffer.to_vec()
+    }
+
+    fn write_record(&mut self, index: usize, buffer: &mut AlignedBuffer) {
+        let kept = &mut self.kept[index];
+        kept.new_offset = self.offset + buffer.len() as u32;
+        let key_end = kept.start + kept.key_length as usize;
+        let record = NewRecord {
+            order: kept.entry.order,
+            hash: kept.entry.hash,
+            partition: kept.entry.partition,
+            tombstone: kept.entry.tombstone,
+            collides: kept.entry.collides,
+            key: &self.arena[kept.start..key_end],
+            value: &self.arena[key_end..key_end + kept.value_length as usize],
+        };
+        record::write(buffer, self.output, kept.new_offset, &record);
+        self.lowest_order = self.lowest_order.min(kept.entry.order);
+        self.index.push(IndexEntry { offset: kept.new_offset, ..kept.entry });
+    }
+
+    /// First page, sync, keydir file, sync, then both names and the directory: the copy is whole
+    /// before it has its name.
+    fn finishing_script(&mut self) -> Script {
+        let compacted = CompactedSegment {
+            cleaned_at: self.cleaned_at,
+            batches: self.batches,
+            lowest_order: self.lowest_order,
+        };
+        let header = SegmentHeader { segment: self.output, epoch: 0, compacted: Some(compacted) };
+        let index = std::mem::take(&mut self.index).finish(&IndexHeader {
+            segment: self.output,
+            epoch: 0,
+            last_batch: self.batches,
+            cleaned_at: self.cleaned_at,
+            lowest_order: self.lowest_order,
+            segment_bytes: self.offset,
+        });
+        let [data, keydir] = self.temporaries;
+        let mut script = Script::new([
+            Bulk::Write { file: data, offset: 0, bytes: header.to_page() },
+            Bulk::Sync { file: data },
+        ]);
+        script.append(Script::write_and_rename(File::Index(self.output), keydir, index));
+        script.push(Bulk::Rename { from: data, to: File::Segment(self.output) });
+        script.push(Bulk::SyncDirectory { log: self.output.log });
+        script
+    }
+
+    fn output_segment(&self) -> Segment {
+        let mut segment = Segment::new(self.output, self.offset, 0, Stage::Indexed);
+        segment.last_batch = self.batches;
+        segment.cleaned_at = self.cleaned_at;
+        for kept in &self.kept {
+            let length = location(SegmentSlot(0), &kept.entry).counted_length();
+            segment.count_record(length, kept.entry.order);
+        }
+        segment
+    }
+}
+
+/// Second look: the copy counts if the keydir still points to the original.
+fn swap_one(kept: &Kept, output: SegmentSlot, tables: &mut Tables<'_>) {
+    let Some(old) = kept.old else { return };
+    let new = location(output, &IndexEntry { offset: kept.new_offset, ..kept.entry });
+    let keydir = &mut tables.keydirs[kept.entry.partition.to_raw() as usize];
+    // It may have been found damaged since: then the copy, which was checked, heals it.
+    if keydir.replace(kept.entry.hash, old, new)
+        || keydir.replace(kept.entry.hash, old.damaged(), new)
+    {
+        tables.segments.bury(old, old.counted_length());
+        tables.segments.enliven(new, new.counted_length());
+    }
+}
+
+/// Where the keydir points for a record.
+pub fn location(slot: SegmentSlot, entry: &IndexEntry) -> Location {
+    let marks = Marks { tombstone: entry.tombstone, damaged: false, collides: entry.collides };
+    Location::new(slot, entry.offset, entry.length as usize, marks)
+}
+
+/// Whether a segment other than `except` may hold a dead record older than `order`.
+fn predecessor_possible(segments: &Segments, except: SegmentSlot, order: Order) -> bool {
+    segments.iter().any(|(slot, segment)| {
+        slot != except
+            && segment.lowest_order < order
+            && segment.cleaned_at < order
+            && (segment.dead_bytes() > 0 || segment.quarantined)
+    })
+}

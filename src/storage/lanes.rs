@@ -1,0 +1,511 @@
+//! What a log does in the background: segments prepared ahead, keydir files, residency, compaction,
+//! the removal of what is not needed, and the clean stop.
+//!
+//! Each lane has at most one operation in flight. A lane that fails gives up what it did, waits a
+//! while and begins anew: nothing of it was promised to anybody. Two failures are more than that,
+//! and are treated so: files of a failed compaction are removed, durably, before the next one may
+//! begin (they might hold records that others take for gone), and a segment counts as there until
+//! its removal is durable.
+
+use std::collections::BTreeMap;
+
+use crate::base::id::SegmentId;
+use crate::base::id::Ticket;
+use crate::base::outbox::Outbox;
+use crate::base::time::Duration;
+use crate::base::time::Instant;
+use crate::storage::Health;
+use crate::storage::Notice;
+use crate::storage::Store;
+use crate::storage::batch::SegmentHeader;
+use crate::storage::compaction;
+use crate::storage::compaction::Compaction;
+use crate::storage::compaction::Next;
+use crate::storage::compaction::Tables;
+use crate::storage::effect::Bulk;
+use crate::storage::effect::Done;
+use crate::storage::effect::Effect;
+use crate::storage::effect::Failure;
+use crate::storage::effect::File;
+use crate::storage::index_file::IndexHeader;
+use crate::storage::location::SegmentSlot;
+use crate::storage::manifest::EpochEnd;
+use crate::storage::record::Order;
+use crate::storage::script::Script;
+use crate::storage::script::Temporaries;
+use crate::storage::segments::Residency;
+use crate::storage::segments::Stage;
+
+/// After a failure a lane waits so long.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Old files kept for use as new segments, at most.
+const RECYCLABLE_MAX: usize = 2;
+
+/// What an operation in flight belongs to.
+#[derive(Debug)]
+enum Job {
+    Prepare { segment: SegmentId, temporary: File, script: Script },
+    Index { slot: SegmentSlot, script: Script },
+    Compact,
+    CleanUp { files: Vec<File>, script: Script },
+    Remove { slot: SegmentSlot, kept: Option<File>, script: Script },
+    Stop { script: Script },
+}
+
+/// The state of all lanes.
+#[derive(Debug, Default)]
+pub(in crate::storage) struct Lanes {
+    jobs: BTreeMap<Ticket, Job>,
+    /// A segment that is ready to become the active one.
+    pub(in crate::storage) prepared: Option<SegmentId>,
+    preparing: bool,
+    indexing: bool,
+    removing: bool,
+    recyclable: Vec<File>,
+    compaction: Option<Box<Compaction>>,
+    compacting: bool,
+    /// Files of a compaction that failed, to be removed before the next.
+    remains: Vec<File>,
+    retry_at: Option<Instant>,
+    /// Something changed that may make a compaction worth while.
+    consider_compaction: bool,
+    pub(in crate::storage) temporaries: Temporaries,
+    pub(in crate::storage) last_number: u32,
+    pub(in crate::storage) start_is_untold: bool,
+    pub(in crate::storage) stopping: bool,
+    pub(in crate::storage) failed: bool,
+    stop_begun: bool,
+}
+
+impl Store {
+    /// Begins whatever may begin now.
+    pub(in crate::storage) fn run_lanes(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        if self.lanes.failed || self.health == Health::Poisoned {
+            return;
+        }
+        if self.lanes.retry_at.is_some_and(|at| at <= now) {
+            self.lanes.retry_at = None;
+            self.lanes.consider_compaction = true;
+        }
+        self.begin_index(out);
+        self.settle_images(out);
+        self.begin_remove(out);
+        if self.lanes.stopping {
+            self.begin_stop(out);
+        } else if self.lanes.retry_at.is_none() {
+            self.begin_prepare(out);
+            self.run_compaction(out);
+        }
+    }
+
+    pub(in crate::storage) fn lanes_deadline(&self) -> Option<Instant> {
+        if self.lanes.failed || self.health == Health::Poisoned {
+            return None;
+        }
+        let idle = !self.lanes.compacting && self.lanes.retry_at.is_none() && !self.lanes.stopping;
+        if let Some(compaction) = self.lanes.compaction.as_deref()
+            && idle
+            && !self.compaction_awaits(compaction)
+        {
+            return Some(Instant::START);
+        }
+        self.lanes.retry_at
+    }
+
+    pub(in crate::storage) fn on_bulk(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        result: Result<Done, Failure>,
+        out: &mut Outbox<Effect>,
+    ) {
+        let job = self.lanes.jobs.remove(&ticket).expect("it was asked for");
+        match (job, result) {
+            (Job::Compact, result) => self.on_compact(now, result),
+            (job, Ok(_)) => self.advance(job, out),
+            (job, Err(failure)) => self.give_up(now, job, failure),
+        }
+    }
+
+    pub(in crate::storage) fn on_resident(
+        &mut self,
+        segment: SegmentId,
+        result: Result<(), Failure>,
+    ) {
+        let Some(slot) = self.segments.slot(segment) else { return };
+        let segment = self.segments.get_mut(slot);
+        if segment.residency == Residency::Asked {
+            segment.residency = if result.is_ok() { Residency::Resident } else { Residency::Cold };
+            segment.image = None;
+        }
+    }
+
+    fn begin(&mut self, job: Job, operation: Bulk, out: &mut Outbox<Effect>) {
+        let ticket = self.ticket();
+        self.lanes.jobs.insert(ticket, job);
+        out.push(Effect::Bulk { ticket, operation });
+    }
+
+    /// Goes on with a job whose last operation is done.
+    fn advance(&mut self, mut job: Job, out: &mut Outbox<Effect>) {
+        let script = match &mut job {
+            Job::Prepare { script, .. }
+            | Job::Index { script, .. }
+            | Job::CleanUp { script, .. }
+            | Job::Remove { script, .. }
+            | Job::Stop { script } => script,
+            Job::Compact => unreachable!("a compaction goes on by itself"),
+        };
+        match script.next_operation() {
+            Some(operation) => self.begin(job, operation, out),
+            None => self.finish(job),
+        }
+    }
+
+    fn finish(&mut self, job: Job) {
+        match job {
+            Job::Prepare { segment, .. } => {
+                self.lanes.preparing = false;
+                self.lanes.prepared = Some(segment);
+                if self.health == Health::ReadOnly {
+                    self.health = Health::Open;
+                }
+                self.tell_start();
+            }
+            Job::Index { slot, .. } => {
+                self.lanes.indexing = false;
+                self.lanes.consider_compaction = true;
+                self.segments.get_mut(slot).stage = Stage::Indexed;
+            }
+            Job::CleanUp { files, .. } => {
+                self.lanes.compacting = false;
+                self.lanes.remains.retain(|file| !files.contains(file));
+            }
+            Job::Remove { slot, kept, .. } => {
+                self.lanes.removing = false;
+                self.lanes.recyclable.extend(kept);
+                self.cache.forget_segment(slot);
+                self.segments.remove(slot);
+            }
+            Job::Stop { .. } => self.notices.push_back(Notice::Stopped),
+            Job::Compact => unreachable!("a compaction ends by itself"),
+        }
+    }
+
+    fn give_up(&mut self, now: Instant, job: Job, failure: Failure) {
+        self.lanes.retry_at = Some(now + RETRY_AFTER);
+        match job {
+            Job::Prepare { segment, temporary, .. } => {
+                self.lanes.preparing = false;
+                self.lanes.remains.extend([temporary, File::Segment(segment)]);
+                if failure == Failure::NoSpace {
+                    self.counters.no_space += 1;
+                }
+                if self.health == Health::Open {
+                    self.health = Health::ReadOnly;
+                }
+                self.tell_start();
+            }
+            Job::Index { slot, .. } => {
+                // Without a keydir file the segment is read at the next start: slower, not wrong.
+                self.lanes.indexing = false;
+                self.segments.get_mut(slot).stage = Stage::Indexed;
+            }
+            Job::CleanUp { .. } => self.lanes.compacting = false,
+            Job::Remove { kept, .. } => {
+                self.lanes.removing = false;
+                self.lanes.remains.extend(kept);
+            }
+            Job::Stop { .. } => self.notices.push_back(Notice::Stopped),
+            Job::Compact => unreachable!("a compaction fails by itself"),
+        }
+    }
+
+    fn tell_start(&mut self) {
+        if std::mem::take(&mut self.lanes.start_is_untold) {
+            self.notices.push_back(Notice::Started);
+        }
+    }
+
+    fn next_number(&mut self) -> SegmentId {
+        self.lanes.last_number += 1;
+        SegmentId { log: self.settings.log, number: self.lanes.last_number }
+    }
+
+    /// Keeps one segment ready ahead: really written, synced, and its name synced.
+    fn begin_prepare(&mut self, out: &mut Outbox<Effect>) {
+        if self.lanes.preparing || self.lanes.prepared.is_some() {
+            return;
+        }
+        self.lanes.preparing = true;
+        let log = self.settings.log;
+        let segment = self.next_number();
+        let header = SegmentHeader { segment, epoch: self.commit.epoch(), compacted: None };
+        let mut script = Script::default();
+        let temporary = match self.lanes.recyclable.pop() {
+            Some(old) => {
+                self.counters.recycled += 1;
+                old
+            }
+            None => {
+                let file = self.lanes.temporaries.next(log);
+                let length = u64::from(self.settings.segment_bytes);
+                script.push(Bulk::CreateZeroed { file, length });
+                file
+            }
+        };
+        script.push(Bulk::Write { file: temporary, offset: 0, bytes: header.to_page() });
+        script.push(Bulk::Sync { file: temporary });
+        script.push(Bulk::Rename { from: temporary, to: File::Segment(segment) });
+        script.push(Bulk::SyncDirectory { log });
+        self.advance(Job::Prepare { segment, temporary, script }, out);
+    }
+
+    /// Writes the keydir file of a segment that is complete and synced.
+    fn begin_index(&mut self, out: &mut Outbox<Effect>) {
+        if self.lanes.indexing {
+            return;
+        }
+        let Some(slot) = self.segments.find(|segment| segment.stage == Stage::Synced) else {
+            return;
+        };
+        self.lanes.indexing = true;
+        let temporary = self.lanes.temporaries.next(self.settings.log);
+        let segment = self.segments.get_mut(slot);
+        let header = IndexHeader {
+            segment: segment.id,
+            epoch: segment.epoch,
+            last_batch: segment.last_batch,
+            cleaned_at: segment.cleaned_at,
+            lowest_order: segment.lowest_order,
+            segment_bytes: segment.file_bytes,
+        };
+        let bytes = std::mem::take(&mut segment.index).finish(&header);
+        let script = Script::replace_file(File::Index(segment.id), temporary, bytes);
+        self.advance(Job::Index { slot, script }, out);
+    }
+
+    /// At a start: the newest segments become resident, as far as the budget goes.
+    pub(in crate::storage) fn warm_up(&mut self, out: &mut Outbox<Effect>) {
+        let slots: Vec<SegmentSlot> = self.segments.iter().map(|(slot, _)| slot).collect();
+        for slot in slots.into_iter().rev() {
+            let bytes = u64::from(self.segments.get(slot).file_bytes);
+            if self.resident_bytes() + bytes <= self.settings.resident_bytes_max {
+                self.make_resident(slot, out);
+            }
+        }
+        self.lanes.consider_compaction = true;
+    }
+
+    /// Complete segments leave the write buffer: they become resident, or cold.
+    fn settle_images(&mut self, out: &mut Outbox<Effect>) {
+        let settled = |segment: &crate::storage::segments::Segment| {
+            segment.stage == Stage::Indexed
+                && segment.residency == Residency::Cold
+                && segment.image.is_some()
+        };
+        while let Some(slot) = self.segments.find(settled) {
+            self.make_resident(slot, out);
+            let segment = self.segments.get_mut(slot);
+            if segment.residency == Residency::Cold {
+                segment.image = None;
+            }
+        }
+    }
+
+    /// Asks for a segment to be resident if the budget has room, or a colder one can give way.
+    fn make_resident(&mut self, slot: SegmentSlot, out: &mut Outbox<Effect>) {
+        let bytes = u64::from(self.segments.get(slot).file_bytes);
+        while self.resident_bytes() + bytes > self.settings.resident_bytes_max {
+            let coldest = self
+                .segments
+                .iter()
+                .filter(|(_, segment)| segment.residency == Residency::Resident)
+                .map(|(slot, segment)| (segment.take_hits(), slot))
+                .min();
+            let Some((_, coldest)) = coldest else { return };
+            self.drop_resident(coldest, out);
+        }
+        let segment = self.segments.get_mut(slot);
+        segment.residency = Residency::Asked;
+        out.push(Effect::MakeResident { segment: segment.id });
+    }
+
+    fn drop_resident(&mut self, slot: SegmentSlot, out: &mut Outbox<Effect>) {
+        let segment = self.segments.get_mut(slot);
+        if segment.residency != Residency::Cold {
+            segment.residency = Residency::Cold;
+            out.push(Effect::DropResident { segment: segment.id });
+        }
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        let resident =
+            |segment: &crate::storage::segments::Segment| segment.residency != Residency::Cold;
+        self.segments
+            .iter()
+            .filter(|(_, segment)| resident(segment))
+            .map(|(_, segment)| u64::from(segment.file_bytes))
+            .sum()
+    }
+
+    /// Removes a retired segment that nobody reads, or keeps its file for use as a new one. The
+    /// keydir file goes first: without its segment it means nothing.
+    fn begin_remove(&mut self, out: &mut Outbox<Effect>) {
+        if self.lanes.removing || self.lanes.retry_at.is_some() {
+            return;
+        }
+        let gone = |segment: &crate::storage::segments::Segment| {
+            segment.stage == Stage::Retired && segment.readers == 0
+        };
+        let Some(slot) = self.segments.find(gone) else { return };
+        self.lanes.removing = true;
+        self.drop_resident(slot, out);
+        let (id, file_bytes) = {
+            let segment = self.segments.get(slot);
+            (segment.id, segment.file_bytes)
+        };
+        let recycle = file_bytes == self.settings.segment_bytes
+            && self.lanes.recyclable.len() < RECYCLABLE_MAX;
+        let kept = recycle.then(|| self.lanes.temporaries.next(id.log));
+        let mut script = Script::new([Bulk::Unlink { file: File::Index(id) }]);
+        script.push(match kept {
+            Some(to) => Bulk::Rename { from: File::Segment(id), to },
+            None => Bulk::Unlink { file: File::Segment(id) },
+        });
+        script.push(Bulk::SyncDirectory { log: id.log });
+        self.advance(Job::Remove { slot, kept, script }, out);
+    }
+
+    /// Goes on with the compaction, or begins one if that is worth while.
+    fn run_compaction(&mut self, out: &mut Outbox<Effect>) {
+        if self.lanes.compacting {
+            return;
+        }
+        if self.lanes.compaction.is_none() {
+            if !self.lanes.remains.is_empty() {
+                return self.clean_up(out);
+            }
+            self.choose_compaction();
+        }
+        let Some(mut compaction) = self.lanes.compaction.take() else { return };
+        let mut tables = Tables { keydirs: &mut self.keydirs, segments: &mut self.segments };
+        match compaction.next_step() {
+            Next::Do(operation) => {
+                self.lanes.compacting = true;
+                self.begin(Job::Compact, operation, out);
+            }
+            Next::Swap => match compaction.place_output(&mut tables) {
+                Some(placed) => self.make_resident(placed, out),
+                None if self.compaction_awaits(&compaction) => {}
+                None => {
+                    let mut tables =
+                        Tables { keydirs: &mut self.keydirs, segments: &mut self.segments };
+                    compaction.swap(&mut tables, self.commit.last_sequence());
+                }
+            },
+            Next::Sync(sequence) if self.commit.synced() >= sequence => compaction.synced(),
+            Next::Sync(_) => {
+                self.commit.want_sync();
+                self.send_due_batch(out);
+            }
+            Next::Retire => {
+                self.retire(&compaction.victims);
+                return;
+            }
+        }
+        self.lanes.compaction = Some(compaction);
+    }
+
+    /// Whether an event must come before it can go on: a sync, or the copy becoming resident.
+    fn compaction_awaits(&self, compaction: &Compaction) -> bool {
+        let asked = |slot: SegmentSlot| self.segments.get(slot).residency == Residency::Asked;
+        compaction.awaited_sequence().is_some_and(|upto| upto > self.commit.synced())
+            || (compaction.is_swapping() && compaction.output_slot().is_some_and(asked))
+    }
+
+    fn choose_compaction(&mut self) {
+        if !std::mem::take(&mut self.lanes.consider_compaction) {
+            return;
+        }
+        let eager = self.health == Health::ReadOnly;
+        let percent = self.settings.garbage_percent;
+        let bytes = self.settings.segment_bytes;
+        let victims =
+            compaction::choose_victims(&self.segments, self.settings.log, percent, bytes, eager);
+        if victims.is_empty() {
+            return;
+        }
+        let output = self.next_number();
+        let log = self.settings.log;
+        let temporaries = [self.lanes.temporaries.next(log), self.lanes.temporaries.next(log)];
+        let synced = Order::new(self.settings.generation, self.commit.synced());
+        let compaction =
+            Compaction::new(victims, &self.segments, bytes, output, temporaries, synced);
+        self.lanes.compaction = Some(Box::new(compaction));
+    }
+
+    fn on_compact(&mut self, now: Instant, result: Result<Done, Failure>) {
+        self.lanes.compacting = false;
+        let mut tables = Tables { keydirs: &mut self.keydirs, segments: &mut self.segments };
+        let compaction = self.lanes.compaction.as_deref_mut().expect("it runs");
+        let good = match result {
+            Ok(Done::Read(bytes)) => compaction.read(&bytes, &mut tables),
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        if !good {
+            self.counters.compactions_abandoned += 1;
+            let compaction = self.lanes.compaction.take().expect("it runs");
+            self.lanes.remains.extend(compaction.files());
+            self.lanes.retry_at = Some(now + RETRY_AFTER);
+        }
+    }
+
+    /// Removes the files of what failed. Until that is durable no other compaction begins.
+    fn clean_up(&mut self, out: &mut Outbox<Effect>) {
+        self.lanes.compacting = true;
+        let files = self.lanes.remains.clone();
+        let unlinks = files.iter().map(|file| Bulk::Unlink { file: *file });
+        let mut script = Script::new(unlinks);
+        script.push(Bulk::SyncDirectory { log: self.settings.log });
+        self.advance(Job::CleanUp { files, script }, out);
+    }
+
+    fn retire(&mut self, victims: &[SegmentSlot]) {
+        self.counters.compactions += 1;
+        self.lanes.consider_compaction = true;
+        for slot in victims {
+            let segment = self.segments.get_mut(*slot);
+            assert_eq!(segment.live_bytes, 0, "{}: all its records were copied", segment.id);
+            segment.stage = Stage::Retired;
+            segment.image = None;
+        }
+    }
+
+    /// Once everything is written and indexed, records where the epoch ended.
+    fn begin_stop(&mut self, out: &mut Outbox<Effect>) {
+        if self.lanes.stop_begun || !self.commit.is_quiet() {
+            return;
+        }
+        if let Some(active) = self.active.take() {
+            let segment = self.segments.get_mut(active.slot);
+            // Without a batch there is nothing to keep: the next start removes the file.
+            segment.stage = if segment.last_batch > 0 { Stage::Synced } else { Stage::Indexed };
+            self.begin_index(out);
+        }
+        let unwritten =
+            |segment: &crate::storage::segments::Segment| segment.stage == Stage::Synced;
+        if self.lanes.indexing || self.segments.find(unwritten).is_some() {
+            return;
+        }
+        self.lanes.stop_begun = true;
+        let end = EpochEnd { epoch: self.commit.epoch(), last_batch: self.commit.last_number() };
+        self.manifest.ends.push(end);
+        let temporary = self.lanes.temporaries.next(self.settings.log);
+        let file = File::Manifest(self.settings.log);
+        let script = Script::replace_file(file, temporary, self.manifest.to_file());
+        self.advance(Job::Stop { script }, out);
+    }
+}

@@ -1,0 +1,184 @@
+//! Where a log ended, and which of its bad places are damage: decided once, without reading more.
+//!
+//! Recovery is a prefix of what the shard applied (no holes, ever), and everything that was synced
+//! is in the prefix or is known to be damaged. See `batch` for why `synced_upto` decides it.
+
+use crate::base::id::SegmentId;
+use crate::storage::batch::FIRST_BATCH_OFFSET;
+use crate::storage::scan::ScannedBatch;
+use crate::storage::scan::ScannedSegment;
+
+/// A segment of one epoch as it was found.
+#[derive(Debug)]
+pub struct FoundSegment {
+    /// Which.
+    pub segment: SegmentId,
+    /// What is in it. `None`: it has a good keydir file, so it is complete, up to this batch.
+    pub content: Result<ScannedSegment, u64>,
+}
+
+/// What is to be made of an epoch's segments.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    /// The number of the epoch's last batch: later ones never count.
+    pub last_batch: u64,
+    /// Batches that should be there and are not, or that lost records of unknown keys.
+    pub damaged: bool,
+}
+
+/// Decides about an epoch. `segments` are all there are of it, in the order of their numbers;
+/// `end` is what an earlier start or a clean stop recorded.
+pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
+    let last_batch = end.unwrap_or_else(|| find_end(segments));
+    let mut damaged = end.is_none() && last_batch > 0 && !is_found(segments, last_batch);
+    let mut before = None;
+    for (index, found) in segments.iter().enumerate() {
+        match &found.content {
+            Err(last) => before = Some((*last, true)),
+            Ok(content) => {
+                let is_last = index + 1 == segments.len();
+                damaged |= segment_damaged(content, last_batch, is_last, before);
+                if let Some(last) = counted(content, last_batch).last() {
+                    before = Some((last.header.number, last.header.seal));
+                }
+            }
+        }
+    }
+    Verdict { last_batch, damaged }
+}
+
+/// The batches that count.
+pub fn counted(
+    content: &ScannedSegment,
+    last_batch: u64,
+) -> impl DoubleEndedIterator<Item = &ScannedBatch> {
+    content.batches.iter().filter(move |batch| batch.header.number <= last_batch)
+}
+
+/// The end of a run that crashed: what was synced, and whatever follows it without a gap.
+fn find_end(segments: &[FoundSegment]) -> u64 {
+    let synced = segments.iter().map(|found| match &found.content {
+        Err(last) => *last,
+        Ok(content) => {
+            content.batches.iter().map(|batch| batch.header.synced_upto).max().unwrap_or(0)
+        }
+    });
+    let mut end = synced.max().unwrap_or(0);
+    let mut whole: Vec<u64> = scanned(segments)
+        .filter(|batch| batch.is_whole() && batch.header.number > end)
+        .map(|batch| batch.header.number)
+        .collect();
+    whole.sort_unstable();
+    for number in whole {
+        if number == end + 1 {
+            end = number;
+        }
+    }
+    end
+}
+
+fn scanned(segments: &[FoundSegment]) -> impl Iterator<Item = &ScannedBatch> {
+    segments
+        .iter()
+        .filter_map(|found| found.content.as_ref().ok())
+        .flat_map(|content| &content.batches)
+}
+
+fn is_found(segments: &[FoundSegment], number: u64) -> bool {
+    scanned(segments).any(|batch| batch.header.number == number)
+        || segments.iter().any(|found| matches!(found.content, Err(last) if last >= number))
+}
+
+/// Whether something that counted is missing from a segment. `before`: the last batch that was seen
+/// before it, and whether that sealed its segment.
+fn segment_damaged(
+    content: &ScannedSegment,
+    last_batch: u64,
+    is_last: bool,
+    before: Option<(u64, bool)>,
+) -> bool {
+    let batches: Vec<&ScannedBatch> = counted(content, last_batch).collect();
+    let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
+        // Only the segment that was prepared ahead is empty, and that is the last one.
+        return !is_last || before.is_some_and(|(number, _)| number < last_batch);
+    };
+    let starts_late = first.offset != FIRST_BATCH_OFFSET;
+    let gap = batches.windows(2).any(|pair| {
+        pair[0].offset + pair[0].header.padded_length() != pair[1].offset
+            || pair[0].header.number + 1 != pair[1].header.number
+    });
+    let cut = !last.header.seal && last.header.number != last_batch;
+    starts_late || gap || cut || batches.iter().any(|batch| batch.lost_records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::LogId;
+    use crate::storage::batch::BatchHeader;
+    use crate::storage::record::Order;
+
+    #[test]
+    fn what_follows_the_synced_batches_without_a_gap_counts() {
+        let segments = [segment(1, &[(1, 0), (2, 0), (3, 1), (5, 1)])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 3, damaged: false });
+    }
+
+    #[test]
+    fn a_gap_that_a_later_batch_calls_synced_is_damage_and_the_log_goes_on_behind_it() {
+        let segments = [segment(1, &[(1, 0), (3, 1), (4, 2)])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 4, damaged: true });
+    }
+
+    #[test]
+    fn a_recorded_end_is_believed_whatever_stands_behind_it() {
+        let segments = [segment(1, &[(1, 0), (2, 1), (4, 1)])];
+        assert_eq!(decide(&segments, Some(2)), Verdict { last_batch: 2, damaged: false });
+        assert_eq!(decide(&segments, Some(3)), Verdict { last_batch: 3, damaged: true });
+    }
+
+    #[test]
+    fn an_empty_last_segment_was_prepared_and_an_empty_other_one_is_damage() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let segments = [first, segment(2, &[])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let segments = [first, segment(2, &[]), segment(3, &[(5, 4)])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 5, damaged: true });
+    }
+
+    #[test]
+    fn a_segment_before_which_others_were_compacted_away_is_whole() {
+        let segments = [segment(5, &[(40, 39), (41, 40)])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 41, damaged: false });
+    }
+
+    fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {
+        let first = batches.first().map_or(0, |(number, _)| *number);
+        let batch = |(number, synced_upto): &(u64, u64)| ScannedBatch {
+            offset: FIRST_BATCH_OFFSET * (1 + (number - first) as u32),
+            header: BatchHeader {
+                epoch: 1,
+                number: *number,
+                synced_upto: *synced_upto,
+                first_order: Order(*number),
+                length: 100,
+                records: 0,
+                seal: false,
+            },
+            records: Vec::new(),
+            bad_records: Vec::new(),
+            lost_records: false,
+        };
+        let content = ScannedSegment { header: None, batches: batches.iter().map(batch).collect() };
+        FoundSegment { segment: SegmentId { log: LogId::new(1), number }, content: Ok(content) }
+    }
+
+    fn seal(found: &mut FoundSegment) {
+        let content = found.content.as_mut().expect("it was scanned");
+        content.batches.last_mut().expect("it has batches").header.seal = true;
+    }
+}

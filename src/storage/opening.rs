@@ -1,0 +1,183 @@
+//! A start, from an unread directory to an open log.
+//!
+//! Read what is there, make tables of it, tell colliding keys apart, then write the manifest of
+//! this start: a new log epoch, a fresh actor, and the ends of all earlier epochs. Only then may a
+//! record be written, for only then is the actor durable.
+
+use crate::base::id::LogId;
+use crate::base::outbox::Outbox;
+use crate::storage::Health;
+use crate::storage::Notice;
+use crate::storage::Store;
+use crate::storage::collisions::Collisions;
+use crate::storage::commit::Commit;
+use crate::storage::effect::Bulk;
+use crate::storage::effect::Done;
+use crate::storage::effect::Effect;
+use crate::storage::effect::Failure;
+use crate::storage::effect::File;
+use crate::storage::record::Order;
+use crate::storage::recovery::Found;
+use crate::storage::recovery::Recovery;
+use crate::storage::recovery::StartError;
+use crate::storage::restore;
+use crate::storage::restore::Restored;
+use crate::storage::script::Script;
+use crate::storage::segments::Stage;
+
+/// Where a start is.
+#[derive(Debug)]
+pub(in crate::storage) enum Opening {
+    Reading(Recovery),
+    TellingApart(Collisions, Box<Restored>),
+    Writing(Script),
+}
+
+impl Opening {
+    pub(in crate::storage) fn new(own: LogId, adopted: &[LogId]) -> Self {
+        Self::Reading(Recovery::new(own, adopted))
+    }
+}
+
+impl Store {
+    pub(in crate::storage) fn on_opening(
+        &mut self,
+        result: Result<Done, Failure>,
+        out: &mut Outbox<Effect>,
+    ) {
+        let outcome = match self.opening.as_deref_mut().expect("it is opening") {
+            Opening::Reading(recovery) => recovery.done(result),
+            Opening::TellingApart(collisions, restored) => {
+                collisions.done(result, restored);
+                Ok(())
+            }
+            Opening::Writing(_) => result.map(|_| ()).map_err(StartError::Disk),
+        };
+        match outcome {
+            Ok(()) => self.continue_opening(out),
+            Err(error) => self.fail_opening(error),
+        }
+    }
+
+    /// Asks for the next operation of the start, or goes on to its next part.
+    pub(in crate::storage) fn continue_opening(&mut self, out: &mut Outbox<Effect>) {
+        loop {
+            let opening = *self.opening.take().expect("it is opening");
+            let (operation, opening) = match self.step(opening) {
+                Ok((operation, opening)) => (operation, opening),
+                Err(error) => return self.fail_opening(error),
+            };
+            self.opening = opening.map(Box::new);
+            if let Some(operation) = operation {
+                let ticket = self.ticket();
+                out.push(Effect::Bulk { ticket, operation });
+                return;
+            }
+            if self.opening.is_none() {
+                self.health = Health::Open;
+                self.lanes.start_is_untold = true;
+                self.warm_up(out);
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, opening: Opening) -> Result<(Option<Bulk>, Option<Opening>), StartError> {
+        Ok(match opening {
+            Opening::Reading(recovery) => match recovery.next_operation() {
+                Some(operation) => (Some(operation), Some(Opening::Reading(recovery))),
+                None => {
+                    let mut restored = self.restore(recovery.finish())?;
+                    let collisions = Collisions::new(&mut restored);
+                    (None, Some(Opening::TellingApart(collisions, Box::new(restored))))
+                }
+            },
+            Opening::TellingApart(mut collisions, mut restored) => {
+                match collisions.next_operation(&mut restored) {
+                    Some(operation) => {
+                        (Some(operation), Some(Opening::TellingApart(collisions, restored)))
+                    }
+                    None => (None, Some(Opening::Writing(self.adopt(*restored)))),
+                }
+            }
+            Opening::Writing(mut script) => match script.next_operation() {
+                Some(operation) => (Some(operation), Some(Opening::Writing(script))),
+                None => (None, None),
+            },
+        })
+    }
+
+    fn restore(&mut self, found: Found) -> Result<Restored, StartError> {
+        for segment in found.segments.keys() {
+            if !found.manifests.contains_key(&segment.log) {
+                return Err(StartError::NoManifest(segment.log));
+            }
+            if segment.log == self.settings.log {
+                self.lanes.last_number = self.lanes.last_number.max(segment.number);
+            }
+        }
+        for manifest in found.manifests.values() {
+            let asked = self.settings.partitions;
+            if manifest.partitions != asked {
+                return Err(StartError::OtherPartitions { found: manifest.partitions, asked });
+            }
+        }
+        if let Some(manifest) = found.manifests.get(&self.settings.log) {
+            self.manifest.epoch = manifest.epoch;
+        }
+        for file in &found.leftovers {
+            if let File::Temporary { number, .. } = file {
+                self.lanes.temporaries.skip(*number);
+            }
+        }
+        Ok(restore::restore(found, self.settings.log, self.settings.partitions))
+    }
+
+    /// Takes over the tables, and lists what makes this start durable.
+    fn adopt(&mut self, restored: Restored) -> Script {
+        let own = self.settings.log;
+        self.counters.start = restored.counts;
+        self.keydirs = restored.keydirs;
+        self.keydirs.iter_mut().for_each(|keydir| keydir.finish_recovery());
+        self.segments = restored.segments;
+        self.settle_adopted_segments();
+        self.manifest.epoch += 1;
+        self.manifest.ends = restored.ends;
+        self.manifest.damaged_upto = restored.damaged_upto;
+        let last = self.last_sequence(restored.highest_order);
+        self.commit = Commit::new(self.settings.commit, self.manifest.epoch, last);
+        let temporary = self.lanes.temporaries.next(own);
+        let bytes = self.manifest.to_file();
+        let mut script = Script::write_and_rename(File::Manifest(own), temporary, bytes);
+        let leftovers = restored.leftovers.into_iter().filter(|file| file.log() == own);
+        leftovers.for_each(|file| script.push(Bulk::Unlink { file }));
+        script.push(Bulk::SyncDirectory { log: own });
+        script
+    }
+
+    /// Segments of other logs are complete as they are: nothing is written beside them.
+    fn settle_adopted_segments(&mut self) {
+        let own = self.settings.log;
+        let adopted: Vec<_> = self
+            .segments
+            .iter()
+            .filter(|(_, segment)| segment.id.log != own)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in adopted {
+            self.segments.get_mut(slot).stage = Stage::Indexed;
+        }
+    }
+
+    /// Where the sequence goes on. Each generation counts for itself.
+    fn last_sequence(&self, highest: Order) -> u64 {
+        if highest.generation() == self.settings.generation { highest.sequence() } else { 0 }
+    }
+
+    fn fail_opening(&mut self, error: StartError) {
+        self.opening = None;
+        self.health = Health::Closed;
+        self.lanes.failed = true;
+        self.notices.push_back(Notice::Failed(error));
+    }
+}

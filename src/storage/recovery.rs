@@ -1,0 +1,197 @@
+//! Reads what is on the disk at a start. It decides nothing: `restore` makes a keydir of it.
+//!
+//! One operation at a time, in a fixed order: directory, lists, manifests, then for each segment
+//! its keydir file or, where there is no good one, the segment itself.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use crate::base::id::LogId;
+use crate::base::id::SegmentId;
+use crate::storage::effect::Bulk;
+use crate::storage::effect::Done;
+use crate::storage::effect::Failure;
+use crate::storage::effect::File;
+use crate::storage::index_file;
+use crate::storage::index_file::IndexEntry;
+use crate::storage::index_file::IndexHeader;
+use crate::storage::manifest::Manifest;
+use crate::storage::scan::Scan;
+use crate::storage::scan::ScannedSegment;
+
+/// Segments are read in pieces of this size, in bytes.
+const PIECE_BYTES: u32 = 1024 * 1024;
+
+/// What a segment has, as far as it was found.
+#[derive(Debug)]
+pub enum Content {
+    /// From a good keydir file.
+    Indexed(IndexHeader, Vec<IndexEntry>),
+    /// From the segment itself.
+    Scanned(ScannedSegment),
+}
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Manifests by log; a log may have none yet.
+    pub manifests: BTreeMap<LogId, Manifest>,
+    /// Segments with the lengths of their files.
+    pub segments: BTreeMap<SegmentId, (u64, Content)>,
+    /// Files that mean nothing: leftovers of a crash.
+    pub leftovers: Vec<File>,
+    /// Segments whose keydir file was missing or bad.
+    pub scanned: u64,
+}
+
+/// Why a log cannot be started. Nothing was written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StartError {
+    /// The disk failed while it was read.
+    Disk(Failure),
+    /// There are segments, but the manifest is missing or bad in both its copies.
+    NoManifest(LogId),
+    /// The directory was made for another number of partitions.
+    OtherPartitions {
+        /// What the directory has.
+        found: u16,
+        /// What was asked for.
+        asked: u16,
+    },
+}
+
+#[derive(Debug)]
+enum Step {
+    CreateDirectory(LogId),
+    List(LogId),
+    Manifest(LogId, u64),
+    Index(SegmentId, u64),
+    Segment(Box<Scan>),
+}
+
+/// The reading of a shard's logs.
+#[derive(Debug)]
+pub struct Recovery {
+    steps: VecDeque<Step>,
+    found: Found,
+    lengths: BTreeMap<SegmentId, u64>,
+}
+
+impl Recovery {
+    /// Reads `own`, which is made if it is not there, and the logs that were adopted.
+    pub fn new(own: LogId, adopted: &[LogId]) -> Self {
+        let mut steps = VecDeque::from([Step::CreateDirectory(own), Step::List(own)]);
+        steps.extend(adopted.iter().map(|log| Step::List(*log)));
+        Self { steps, found: Found::default(), lengths: BTreeMap::new() }
+    }
+
+    /// The next operation. `None`: all was read, take it with [`Recovery::finish`].
+    pub fn next_operation(&self) -> Option<Bulk> {
+        Some(match self.steps.front()? {
+            Step::CreateDirectory(log) => Bulk::CreateDirectory { log: *log },
+            Step::List(log) => Bulk::List { log: *log },
+            Step::Manifest(log, length) => {
+                Bulk::Read { file: File::Manifest(*log), offset: 0, length: *length as u32 }
+            }
+            Step::Index(segment, length) => {
+                Bulk::Read { file: File::Index(*segment), offset: 0, length: *length as u32 }
+            }
+            Step::Segment(scan) => Bulk::Read {
+                file: File::Segment(scan.segment()),
+                offset: u64::from(scan.wanted()),
+                length: PIECE_BYTES,
+            },
+        })
+    }
+
+    /// The operation that [`Recovery::next_operation`] gave is done.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Disk`]; the recovery is over then.
+    pub fn done(&mut self, result: Result<Done, Failure>) -> Result<(), StartError> {
+        let step = self.steps.pop_front().expect("an operation was asked for");
+        match (step, result) {
+            (Step::CreateDirectory(_), Ok(_)) => {}
+            (Step::List(log), Ok(Done::Listed(files))) => self.listed(log, files),
+            (Step::Manifest(log, _), Ok(Done::Read(bytes))) => {
+                if let Some(manifest) = Manifest::from_file(&bytes) {
+                    self.found.manifests.insert(log, manifest);
+                }
+            }
+            (Step::Index(segment, _), Ok(Done::Read(bytes))) => self.index_read(segment, &bytes),
+            (Step::Index(segment, _), Err(_)) => self.scan(segment),
+            (Step::Segment(mut scan), Ok(Done::Read(bytes))) => {
+                scan.feed(&bytes, |_, _, _| {});
+                if scan.at_end() {
+                    self.segment_read(*scan);
+                } else {
+                    self.steps.push_front(Step::Segment(scan));
+                }
+            }
+            (Step::Segment(mut scan), Err(Failure::Io)) => {
+                // A piece that cannot be read is damage of that piece, not of the start.
+                let missing = PIECE_BYTES.min(scan.missing());
+                scan.feed(&vec![0; missing as usize], |_, _, _| {});
+                if scan.at_end() {
+                    self.segment_read(*scan);
+                } else {
+                    self.steps.push_front(Step::Segment(scan));
+                }
+            }
+            (_, Err(failure)) => return Err(StartError::Disk(failure)),
+            (step, Ok(done)) => panic!("the disk answered {step:?} with {done:?}"),
+        }
+        Ok(())
+    }
+
+    /// What was found.
+    pub fn finish(self) -> Found {
+        assert!(self.steps.is_empty(), "not everything was read");
+        self.found
+    }
+
+    fn listed(&mut self, log: LogId, mut files: Vec<(File, u64)>) {
+        files.sort();
+        let lengths: BTreeMap<File, u64> = files.iter().copied().collect();
+        for (file, length) in files {
+            match file {
+                File::Manifest(_) => self.steps.push_back(Step::Manifest(log, length)),
+                File::Temporary { .. } => self.found.leftovers.push(file),
+                File::Index(segment) if !lengths.contains_key(&File::Segment(segment)) => {
+                    self.found.leftovers.push(file);
+                }
+                File::Index(_) => {}
+                File::Segment(segment) => {
+                    self.lengths.insert(segment, length);
+                    match lengths.get(&File::Index(segment)) {
+                        Some(length) => self.steps.push_back(Step::Index(segment, *length)),
+                        None => self.scan(segment),
+                    }
+                }
+            }
+        }
+    }
+
+    fn index_read(&mut self, segment: SegmentId, bytes: &[u8]) {
+        match index_file::read(bytes, segment) {
+            Some((header, entries)) => {
+                let content = Content::Indexed(header, entries.collect());
+                self.found.segments.insert(segment, (self.lengths[&segment], content));
+            }
+            None => self.scan(segment),
+        }
+    }
+
+    fn scan(&mut self, segment: SegmentId) {
+        self.found.scanned += 1;
+        let length = u32::try_from(self.lengths[&segment]).unwrap_or(u32::MAX);
+        self.steps.push_back(Step::Segment(Box::new(Scan::new(segment, length))));
+    }
+
+    fn segment_read(&mut self, scan: Scan) {
+        let segment = scan.segment();
+        let content = Content::Scanned(scan.finish());
+        self.found.segments.insert(segment, (self.lengths[&segment], content));
+    }
+}

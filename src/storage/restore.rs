@@ -1,0 +1,253 @@
+//! Makes keydirs and a table of segments of what recovery found.
+
+use std::collections::BTreeMap;
+
+use crate::base::id::LogId;
+use crate::base::id::PartitionId;
+use crate::base::id::SegmentId;
+use crate::storage::compaction::location;
+use crate::storage::effect::File;
+use crate::storage::index_file::IndexEntry;
+use crate::storage::index_file::IndexHeader;
+use crate::storage::keydir::Keydir;
+use crate::storage::location::Location;
+use crate::storage::location::SegmentSlot;
+use crate::storage::log_end;
+use crate::storage::log_end::FoundSegment;
+use crate::storage::log_end::Verdict;
+use crate::storage::manifest::EpochEnd;
+use crate::storage::manifest::Manifest;
+use crate::storage::record::Order;
+use crate::storage::recovery::Content;
+use crate::storage::recovery::Found;
+use crate::storage::scan::ScannedSegment;
+use crate::storage::segments::Segment;
+use crate::storage::segments::Segments;
+use crate::storage::segments::Stage;
+
+/// A shard's tables as they were when it last ran.
+#[derive(Debug)]
+pub struct Restored {
+    /// By partition.
+    pub keydirs: Vec<Keydir>,
+    /// All segments with records.
+    pub segments: Segments,
+    /// No record, and no statement about records, has a higher order.
+    pub highest_order: Order,
+    /// Whether records of unknown keys were found to be lost.
+    pub damaged: bool,
+    /// Records of unknown keys, up to this order, are lost to damage.
+    pub damaged_upto: Order,
+    /// Ends of the own log's epochs that have segments.
+    pub ends: Vec<EpochEnd>,
+    /// Files that mean nothing.
+    pub leftovers: Vec<File>,
+    /// Records that shared their hash with another key when they were written: whose they are must
+    /// be read. By partition and hash.
+    pub collisions: BTreeMap<(PartitionId, u64), Vec<(Order, Location)>>,
+    /// What was met on the way.
+    pub counts: Counts,
+}
+
+/// What a start met.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Segments read from their keydir files.
+    pub indexed: u64,
+    /// Segments read whole.
+    pub scanned: u64,
+    /// Batches behind the end of a crashed run, cut off.
+    pub cut_batches: u64,
+    /// Records found bad, whose keys are known.
+    pub bad_records: u64,
+}
+
+/// Makes tables of `found` for a shard whose own log is `own`.
+pub fn restore(found: Found, own: LogId, partitions: u16) -> Restored {
+    let mut restored = Restored {
+        keydirs: (0..partitions).map(|_| Keydir::recovering()).collect(),
+        segments: Segments::default(),
+        highest_order: Order(0),
+        damaged: false,
+        damaged_upto: Order(0),
+        ends: Vec::new(),
+        leftovers: found.leftovers,
+        collisions: BTreeMap::new(),
+        counts: Counts { scanned: found.scanned, ..Counts::default() },
+    };
+    let mut epochs: BTreeMap<(LogId, u64), Vec<(FoundSegment, u64)>> = BTreeMap::new();
+    for (segment, (length, content)) in found.segments {
+        match content {
+            Content::Indexed(header, entries) => {
+                restored.counts.indexed += 1;
+                restored.add_indexed(length, &header, &entries);
+                let content = Err(header.last_batch);
+                let key = (segment.log, header.epoch);
+                epochs.entry(key).or_default().push((FoundSegment { segment, content }, length));
+            }
+            Content::Scanned(content) => {
+                let key = (segment.log, epoch_of(&content));
+                let content = Ok(content);
+                epochs.entry(key).or_default().push((FoundSegment { segment, content }, length));
+            }
+        }
+    }
+    for ((log, epoch), segments) in epochs {
+        restored.add_epoch(epoch, segments, found.manifests.get(&log), log == own);
+    }
+    for manifest in found.manifests.values() {
+        restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
+    }
+    if restored.damaged {
+        // What is lost is older than whatever will be written, and may be newer than all that is.
+        restored.damaged_upto = restored.damaged_upto.max(restored.highest_order);
+    }
+    restored
+}
+
+/// The epoch that wrote a segment; 0: compaction did, or nothing in it can be read.
+fn epoch_of(content: &ScannedSegment) -> u64 {
+    let by_header =
+        content.header.map(|header| if header.compacted.is_some() { 0 } else { header.epoch });
+    by_header.or_else(|| content.batches.first().map(|batch| batch.header.epoch)).unwrap_or(0)
+}
+
+impl Restored {
+    fn add_indexed(&mut self, length: u64, header: &IndexHeader, entries: &[IndexEntry]) {
+        let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        let mut segment = Segment::new(header.segment, file_bytes, header.epoch, Stage::Indexed);
+        segment.last_batch = header.last_batch;
+        segment.cleaned_at = header.cleaned_at;
+        // New orders must be above those that compaction vouched for.
+        self.highest_order = self.highest_order.max(header.cleaned_at);
+        let slot = self.segments.add(segment);
+        for entry in entries {
+            self.add_record(slot, entry, false);
+        }
+    }
+
+    /// Adds the segments of one epoch that have no keydir file, up to where the epoch ended.
+    fn add_epoch(
+        &mut self,
+        epoch: u64,
+        segments: Vec<(FoundSegment, u64)>,
+        manifest: Option<&Manifest>,
+        own: bool,
+    ) {
+        if epoch == 0 {
+            for (found, length) in segments {
+                if let Ok(content) = found.content {
+                    self.add_compacted(found.segment, length, &content);
+                }
+            }
+            return;
+        }
+        let (found, lengths): (Vec<FoundSegment>, Vec<u64>) = segments.into_iter().unzip();
+        let recorded = manifest.and_then(|manifest| manifest.end_of(epoch));
+        let verdict = log_end::decide(&found, recorded);
+        if own {
+            self.ends.push(EpochEnd { epoch, last_batch: verdict.last_batch });
+        }
+        for (found, length) in found.iter().zip(lengths) {
+            if let Ok(content) = &found.content {
+                self.add_scanned(found.segment, length, content, &verdict);
+                self.highest_order = self.highest_order.max(highest_order(content, &verdict));
+            }
+        }
+        self.damaged |= verdict.damaged;
+    }
+
+    fn add_scanned(
+        &mut self,
+        id: SegmentId,
+        length: u64,
+        content: &ScannedSegment,
+        verdict: &Verdict,
+    ) {
+        let counted: Vec<_> = log_end::counted(content, verdict.last_batch).collect();
+        self.counts.cut_batches += (content.batches.len() - counted.len()) as u64;
+        let Some(last) = counted.last() else {
+            if !verdict.damaged {
+                self.leftovers.push(File::Segment(id));
+            }
+            return;
+        };
+        let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        let mut segment = Segment::new(id, file_bytes, last.header.epoch, Stage::Synced);
+        segment.last_batch = last.header.number;
+        segment.quarantined = counted.iter().any(|batch| !batch.is_whole());
+        let slot = self.segments.add(segment);
+        for batch in counted {
+            self.add_batch(slot, &batch.records, &batch.bad_records);
+        }
+    }
+
+    fn add_compacted(&mut self, id: SegmentId, length: u64, content: &ScannedSegment) {
+        let compacted = content.header.and_then(|header| header.compacted);
+        let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        let mut segment = Segment::new(id, file_bytes, 0, Stage::Synced);
+        segment.last_batch = content.batches.len() as u64;
+        segment.cleaned_at = compacted.map_or(Order(0), |compacted| compacted.cleaned_at);
+        self.highest_order = self.highest_order.max(segment.cleaned_at);
+        let complete = compacted.is_some_and(|compacted| compacted.batches == segment.last_batch);
+        let lost = !complete || content.batches.iter().any(|batch| batch.lost_records);
+        let whole = content.batches.iter().all(|batch| batch.is_whole());
+        segment.quarantined = lost || !whole;
+        let slot = self.segments.add(segment);
+        for batch in &content.batches {
+            self.add_batch(slot, &batch.records, &batch.bad_records);
+        }
+        self.damaged |= lost;
+    }
+
+    fn add_batch(&mut self, slot: SegmentSlot, records: &[IndexEntry], bad: &[IndexEntry]) {
+        let mut index = std::mem::take(&mut self.segments.get_mut(slot).index);
+        for entry in records {
+            self.add_record(slot, entry, false);
+            index.push(*entry);
+        }
+        for entry in bad {
+            self.counts.bad_records += 1;
+            self.add_record(slot, entry, true);
+            index.push(*entry);
+        }
+        self.segments.get_mut(slot).index = index;
+    }
+
+    /// Adds one record to its keydir, if it is the newest of its key so far.
+    fn add_record(&mut self, slot: SegmentSlot, entry: &IndexEntry, damaged: bool) {
+        let good = location(slot, entry);
+        let at = if damaged { good.damaged() } else { good };
+        self.segments.get_mut(slot).count_record(at.counted_length(), entry.order);
+        self.highest_order = self.highest_order.max(entry.order);
+        let Some(keydir) = self.keydirs.get_mut(entry.partition.to_raw() as usize) else { return };
+        if entry.collides {
+            let others = self.collisions.entry((entry.partition, entry.hash)).or_default();
+            others.push((entry.order, at));
+            return;
+        }
+        match keydir.find_with_order(entry.hash).first().copied() {
+            None => keydir.insert(entry.hash, at, entry.order),
+            Some((old, order)) if supersedes(entry.order, at, order, old) => {
+                keydir.replace_recovered(entry.hash, old, at, entry.order);
+                self.segments.bury(old, old.counted_length());
+            }
+            Some(_) => return,
+        }
+        self.segments.enliven(at, at.counted_length());
+    }
+}
+
+/// Whether a record is to be taken instead of another of the same key. Of two copies of one record
+/// the good one is.
+pub fn supersedes(order: Order, at: Location, than: Order, other: Location) -> bool {
+    order > than || (order == than && other.marks().damaged && !at.marks().damaged)
+}
+
+fn highest_order(content: &ScannedSegment, verdict: &Verdict) -> Order {
+    // A batch without records tells the order of the next one, which was not given out.
+    let batches = log_end::counted(content, verdict.last_batch);
+    let after_last =
+        batches.map(|batch| batch.header.first_order.0 + u64::from(batch.header.records));
+    Order(after_last.max().unwrap_or(0).saturating_sub(1))
+}

@@ -1,0 +1,187 @@
+//! Reads the bytes of a segment from front to back and says what is in it, good and bad.
+//!
+//! Pure: the caller brings the bytes in any pieces. Recovery, compaction and the offline check use
+//! it alike, so that all three call the same things damage.
+//!
+//! Batches begin on pages. Behind a bad place the scan goes on page by page until it meets a good
+//! batch again: only what is found there tells whether the bad place was the torn end.
+
+use crate::base::aligned::PAGE_BYTES;
+use crate::base::id::SegmentId;
+use crate::storage::batch::BATCH_HEADER_BYTES;
+use crate::storage::batch::BatchHeader;
+use crate::storage::batch::FIRST_BATCH_OFFSET;
+use crate::storage::batch::SegmentHeader;
+use crate::storage::index_file::IndexEntry;
+use crate::storage::record;
+use crate::storage::record::RecordDamage;
+use crate::storage::record::RecordView;
+
+/// A batch whose header is good.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ScannedBatch {
+    /// Where it stands.
+    pub offset: u32,
+    /// What its header says.
+    pub header: BatchHeader,
+    /// Its good records, in order.
+    pub records: Vec<IndexEntry>,
+    /// Its records with a bad key or value but a good header.
+    pub bad_records: Vec<IndexEntry>,
+    /// Whether records of unknown keys are lost in it.
+    pub lost_records: bool,
+}
+
+impl ScannedBatch {
+    /// Whether every record of it is good.
+    pub fn is_whole(&self) -> bool {
+        self.bad_records.is_empty() && !self.lost_records
+    }
+}
+
+/// What a whole segment holds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ScannedSegment {
+    /// The first page, if it is good.
+    pub header: Option<SegmentHeader>,
+    /// All batches with good headers, in the order of their offsets.
+    pub batches: Vec<ScannedBatch>,
+}
+
+/// A scan in progress.
+#[derive(Debug)]
+pub struct Scan {
+    segment: SegmentId,
+    segment_bytes: u32,
+    /// Bytes from `position` on that do not make a whole batch yet.
+    held: Vec<u8>,
+    position: u32,
+    found: ScannedSegment,
+}
+
+impl Scan {
+    /// A scan of a segment whose file is `segment_bytes` long.
+    pub fn new(segment: SegmentId, segment_bytes: u32) -> Self {
+        let found = ScannedSegment::default();
+        Self { segment, segment_bytes, held: Vec::new(), position: 0, found }
+    }
+
+    /// Which segment is scanned.
+    pub fn segment(&self) -> SegmentId {
+        self.segment
+    }
+
+    /// How many bytes were not brought yet.
+    pub fn missing(&self) -> u32 {
+        self.segment_bytes.saturating_sub(self.wanted())
+    }
+
+    /// Where the next bytes are wanted from.
+    pub fn wanted(&self) -> u32 {
+        self.position + self.held.len() as u32
+    }
+
+    /// Whether the whole file was brought.
+    pub fn at_end(&self) -> bool {
+        self.wanted() >= self.segment_bytes
+    }
+
+    /// Takes the next bytes of the file, which stand at [`Scan::wanted`]; `visit` sees each good
+    /// record as it is met, with the header of its batch. An empty piece says that the file ended early.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut visit: impl FnMut(&BatchHeader, IndexEntry, RecordView<'_>),
+    ) {
+        if bytes.is_empty() {
+            self.segment_bytes = self.wanted();
+        }
+        self.held.extend_from_slice(bytes);
+        let mut used = 0;
+        while used < self.held.len() {
+            let Some(length) = self.step(used, &mut visit) else { break };
+            used += length;
+        }
+        let used = used.min(self.held.len());
+        self.held.drain(..used);
+        self.position += used as u32;
+    }
+
+    /// What was found. Call it at the end.
+    pub fn finish(self) -> ScannedSegment {
+        self.found
+    }
+
+    /// Looks at the place `used` bytes into `held`, and tells how long it is. `None`: bring more.
+    fn step(
+        &mut self,
+        used: usize,
+        visit: &mut impl FnMut(&BatchHeader, IndexEntry, RecordView<'_>),
+    ) -> Option<usize> {
+        let bytes = &self.held[used..];
+        let offset = self.position + used as u32;
+        let complete = self.wanted() >= self.segment_bytes;
+        if bytes.len() < PAGE_BYTES && !complete {
+            return None;
+        }
+        if offset < FIRST_BATCH_OFFSET {
+            self.found.header = SegmentHeader::from_page(bytes, self.segment);
+            return Some(PAGE_BYTES);
+        }
+        let Some(header) = BatchHeader::read(bytes, self.segment, offset) else {
+            return Some(PAGE_BYTES);
+        };
+        if header.length > self.segment_bytes.saturating_sub(offset) && complete {
+            // The file was cut within the batch: what is there is looked at.
+            let batch = scan_batch(self.segment, offset, header, bytes, visit);
+            self.found.batches.push(batch);
+            return Some(bytes.len());
+        }
+        let length = header.padded_length() as usize;
+        if bytes.len() < (header.length as usize) {
+            return None;
+        }
+        let batch =
+            scan_batch(self.segment, offset, header, &bytes[..header.length as usize], visit);
+        self.found.batches.push(batch);
+        Some(length)
+    }
+}
+
+fn scan_batch(
+    segment: SegmentId,
+    offset: u32,
+    header: BatchHeader,
+    bytes: &[u8],
+    visit: &mut impl FnMut(&BatchHeader, IndexEntry, RecordView<'_>),
+) -> ScannedBatch {
+    let mut batch = ScannedBatch {
+        offset,
+        header,
+        records: Vec::with_capacity((header.records as usize).min(bytes.len() / 40)),
+        bad_records: Vec::new(),
+        lost_records: false,
+    };
+    let mut at = BATCH_HEADER_BYTES;
+    for _ in 0..header.records {
+        let place = offset + at as u32;
+        match record::read(bytes.get(at..).unwrap_or_default(), segment, place) {
+            Ok(view) => {
+                let entry = IndexEntry::of(&view.header, place);
+                visit(&batch.header, entry, view);
+                batch.records.push(entry);
+                at += entry.length as usize;
+            }
+            Err(RecordDamage::Body(header)) => {
+                let entry = IndexEntry::of(&header, place);
+                batch.bad_records.push(entry);
+                at += entry.length as usize;
+            }
+            Err(RecordDamage::Header) => {
+                batch.lost_records = true;
+                break;
+            }
+        }
+    }
+    batch
+}

@@ -1,0 +1,225 @@
+//! The table of a shard's segments: what each holds, what is garbage, and who still needs it.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::base::aligned::AlignedBuffer;
+use crate::base::id::SegmentId;
+use crate::storage::index_file::IndexBuilder;
+use crate::storage::location::Location;
+use crate::storage::location::SegmentSlot;
+use crate::storage::record::Order;
+
+/// Where a segment is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// Records are appended to it.
+    Active,
+    /// Its last batch is built; not all of them are synced.
+    Sealed,
+    /// All of it is synced; its keydir file is not written.
+    Synced,
+    /// Complete, with its keydir file.
+    Indexed,
+    /// Its live records were copied; it goes as soon as nobody reads it.
+    Retired,
+}
+
+/// Whether the driver keeps a segment resident.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Residency {
+    /// Records that are not in the write buffer are read from the disk.
+    Cold,
+    /// The driver was asked.
+    Asked,
+    /// The driver serves it without waiting.
+    Resident,
+}
+
+/// One segment.
+#[derive(Debug)]
+pub struct Segment {
+    /// Which.
+    pub id: SegmentId,
+    /// The length of its file, in bytes.
+    pub file_bytes: u32,
+    /// Where it is in its life.
+    pub stage: Stage,
+    /// Whether the driver serves it.
+    pub residency: Residency,
+    /// Its log epoch; 0: written by compaction.
+    pub epoch: u64,
+    /// The number of its last batch.
+    pub last_batch: u64,
+    /// Bytes of all its records, dead ones too, with their padding.
+    pub record_bytes: u64,
+    /// Bytes of the records that the keydir points to.
+    pub live_bytes: u64,
+    /// The lowest order of its records.
+    pub lowest_order: Order,
+    /// Of one written by compaction: every record was the newest of its key at this order.
+    pub cleaned_at: Order,
+    /// Batches that are not synced yet.
+    pub unsynced_batches: u32,
+    /// Reads in flight. While there are any, its file stays.
+    pub readers: u32,
+    /// Reads of its records since the last choice of what stays resident.
+    hits: Cell<u32>,
+    /// Part of it is bad: it is never compacted, for its records could not be copied.
+    pub quarantined: bool,
+    /// Its batches, as long as they are read from memory.
+    pub image: Option<Image>,
+    /// Entries for its keydir file, until that is written.
+    pub index: IndexBuilder,
+}
+
+impl Segment {
+    /// A segment of `file_bytes` with nothing in it.
+    pub fn new(id: SegmentId, file_bytes: u32, epoch: u64, stage: Stage) -> Self {
+        Self {
+            id,
+            file_bytes,
+            stage,
+            residency: Residency::Cold,
+            epoch,
+            last_batch: 0,
+            record_bytes: 0,
+            live_bytes: 0,
+            lowest_order: Order(u64::MAX),
+            cleaned_at: Order(0),
+            unsynced_batches: 0,
+            readers: 0,
+            hits: Cell::new(0),
+            quarantined: false,
+            image: None,
+            index: IndexBuilder::default(),
+        }
+    }
+
+    /// Bytes of records that nothing points to.
+    pub fn dead_bytes(&self) -> u64 {
+        self.record_bytes - self.live_bytes
+    }
+
+    /// Bytes of the file that hold no live record: dead ones, headers, padding.
+    pub fn garbage_bytes(&self) -> u64 {
+        u64::from(self.file_bytes).saturating_sub(self.live_bytes)
+    }
+
+    /// Counts a read of one of its records.
+    pub fn count_hit(&self) {
+        self.hits.set(self.hits.get().saturating_add(1));
+    }
+
+    /// Reads of late: each call halves them, so that old ones count less and less.
+    pub fn take_hits(&self) -> u32 {
+        let hits = self.hits.get();
+        self.hits.set(hits / 2);
+        hits
+    }
+
+    /// Counts a record that was appended to it.
+    pub fn count_record(&mut self, length: u32, order: Order) {
+        self.record_bytes += u64::from(length);
+        self.lowest_order = self.lowest_order.min(order);
+    }
+}
+
+/// A segment's batches in memory: the write buffer, and sealed segments until they are resident.
+#[derive(Debug, Default)]
+pub struct Image {
+    batches: Vec<(u32, Arc<AlignedBuffer>)>,
+}
+
+impl Image {
+    /// Adds the next batch, which stands at `offset`.
+    pub fn push(&mut self, offset: u32, batch: Arc<AlignedBuffer>) {
+        self.batches.push((offset, batch));
+    }
+
+    /// The bytes from `offset` to the end of their batch.
+    pub fn from(&self, offset: u32) -> Option<&[u8]> {
+        let index = self.batches.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
+        let (start, batch) = &self.batches[index];
+        batch.get((offset - start) as usize..)
+    }
+
+    /// Its size in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(|(_, batch)| batch.len()).sum()
+    }
+}
+
+/// All segments of a shard, under short names.
+#[derive(Debug, Default)]
+pub struct Segments {
+    slots: Vec<Option<Segment>>,
+    free: Vec<SegmentSlot>,
+    by_id: BTreeMap<SegmentId, SegmentSlot>,
+}
+
+impl Segments {
+    /// Adds a segment.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than 65,536: at 32 MiB each that is 2 TiB a core.
+    pub fn add(&mut self, segment: Segment) -> SegmentSlot {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            SegmentSlot(u16::try_from(self.slots.len() - 1).expect("at most 65,536 segments"))
+        });
+        self.by_id.insert(segment.id, slot);
+        self.slots[slot.0 as usize] = Some(segment);
+        slot
+    }
+
+    /// Forgets a segment. Nothing may point to it any more.
+    pub fn remove(&mut self, slot: SegmentSlot) -> Segment {
+        let segment = self.slots[slot.0 as usize].take().expect("the slot is in use");
+        assert_eq!(segment.readers, 0, "somebody reads it");
+        self.by_id.remove(&segment.id);
+        self.free.push(slot);
+        segment
+    }
+
+    /// The slot of a segment.
+    pub fn slot(&self, id: SegmentId) -> Option<SegmentSlot> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// A segment that is known to be there.
+    pub fn get(&self, slot: SegmentSlot) -> &Segment {
+        self.slots[slot.0 as usize].as_ref().expect("the slot is in use")
+    }
+
+    /// A segment that is known to be there.
+    pub fn get_mut(&mut self, slot: SegmentSlot) -> &mut Segment {
+        self.slots[slot.0 as usize].as_mut().expect("the slot is in use")
+    }
+
+    /// All segments, in the order of their ids.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SegmentSlot, &Segment)> {
+        self.by_id.values().map(|slot| (*slot, self.get(*slot)))
+    }
+
+    /// The first segment, in the order of ids, for which `wanted` holds.
+    pub fn find(&self, wanted: impl Fn(&Segment) -> bool) -> Option<SegmentSlot> {
+        self.iter().find(|(_, segment)| wanted(segment)).map(|(slot, _)| slot)
+    }
+
+    /// The keydir points to this record from now on.
+    pub fn enliven(&mut self, at: Location, length: u32) {
+        self.get_mut(at.slot()).live_bytes += u64::from(length);
+    }
+
+    /// The keydir points to it no more.
+    pub fn bury(&mut self, at: Location, length: u32) {
+        let segment = self.get_mut(at.slot());
+        segment.live_bytes = segment
+            .live_bytes
+            .checked_sub(u64::from(length))
+            .expect("a record is counted alive before it is counted dead");
+    }
+}
