@@ -46,6 +46,8 @@ sometimes! {
     Healed,
     /// A store gave up its log.
     Poisoned,
+    /// A store could not read what is on its disk.
+    StartFailed,
     /// A store was stopped in order.
     CleanStop,
     /// The log was read at a start, record by record.
@@ -74,6 +76,8 @@ sometimes! {
     ReadAway,
     /// A record moved while it was being read.
     MovedWhileRead,
+    /// A tombstone was forgotten.
+    Reaped,
     /// A write was refused for want of memory.
     Busy,
     /// A log was adopted by one with another number.

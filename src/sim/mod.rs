@@ -13,4 +13,5 @@
 
 pub mod coverage;
 pub mod disk;
+pub mod storage;
 pub mod trace;

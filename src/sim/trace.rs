@@ -30,6 +30,11 @@ impl Trace {
         self.events
     }
 
+    /// Counts events of another run.
+    pub fn add_events(&mut self, events: u64) {
+        self.events += events;
+    }
+
     /// A number that matters.
     pub fn number(&mut self, number: u64) {
         self.bytes(&number.to_le_bytes());
