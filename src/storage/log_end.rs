@@ -39,6 +39,7 @@ pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
             Ok(content) => {
                 let is_behind = last_used.is_none_or(|last| index > last);
                 damaged |= segment_damaged(content, last_batch, is_behind, before);
+                damaged |= content.unreadable;
                 if let Some(last) = counted(content, last_batch).last() {
                     before = Some((last.header.number, last.header.seal));
                 }
@@ -160,6 +161,13 @@ mod tests {
         assert_eq!(decide(&segments, None), Verdict { last_batch: 5, damaged: true });
     }
 
+    #[test]
+    fn what_cannot_be_read_is_damage_even_at_the_end() {
+        let mut last = segment(1, &[(1, 0), (2, 1)]);
+        last.content.as_mut().expect("it was scanned").unreadable = true;
+        assert_eq!(decide(&[last], None), Verdict { last_batch: 2, damaged: true });
+    }
+
     /// The log went on in the second segment and prepared the third; of the second's batches none
     /// came to the disk.
     #[test]
@@ -193,7 +201,8 @@ mod tests {
             bad_records: Vec::new(),
             lost_records: false,
         };
-        let content = ScannedSegment { header: None, batches: batches.iter().map(batch).collect() };
+        let content =
+            ScannedSegment { batches: batches.iter().map(batch).collect(), ..Default::default() };
         FoundSegment { segment: SegmentId { log: LogId::new(1), number }, content: Ok(content) }
     }
 
