@@ -1,4 +1,4 @@
-//! The keys of a workload: their names, their partitions, and hashes that may be cut short.
+//! The keys of a workload: their names, their partitions, and hashes that several may share.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,31 +13,27 @@ pub(super) type Place<'a> = (PartitionId, u64, &'a [u8]);
 pub(super) struct Keys {
     names: Vec<Vec<u8>>,
     partitions: u16,
-    hash_bits: u32,
+    colliding: usize,
 }
 
 impl Keys {
-    pub(super) fn new(count: usize, partitions: u16, hash_bits: u32, rng: &mut Rng) -> Self {
+    pub(super) fn new(count: usize, partitions: u16, colliding: usize, rng: &mut Rng) -> Self {
         let names = (0..count).map(|key| name(key, rng)).collect();
-        Self { names, partitions, hash_bits }
+        Self { names, partitions, colliding }
     }
 
     /// Whether two keys may have one hash.
     pub(super) fn may_collide(&self) -> bool {
-        self.hash_bits < 64
+        self.colliding > 1
     }
 
     pub(super) fn partition(&self, key: KeyIndex) -> PartitionId {
-        PartitionId::new((key % usize::from(self.partitions)) as u16)
+        PartitionId::new((key / self.colliding % usize::from(self.partitions)) as u16)
     }
 
     pub(super) fn place(&self, key: KeyIndex) -> Place<'_> {
         let name = &self.names[key];
-        let hash = xxh3_64(name);
-        let hash = match self.hash_bits {
-            0 => 7,
-            bits => hash >> (64 - bits),
-        };
+        let hash = xxh3_64(&self.names[key - key % self.colliding]);
         (self.partition(key), hash, name)
     }
 }

@@ -29,8 +29,8 @@ pub struct Plan {
     pub keys: usize,
     /// Partitions of the ring.
     pub partitions: u16,
-    /// Hashes of keys are cut to this many bits: below 8, keys collide.
-    pub hash_bits: u32,
+    /// So many keys have one hash.
+    pub colliding: usize,
     /// How long a segment is.
     pub segment_bytes: u32,
     /// How long a batch is.
@@ -113,7 +113,7 @@ impl Plan {
     /// A draw in which nothing goes wrong.
     pub fn calm(rng: &mut Rng) -> Self {
         let batch_bytes = 4096 * rng.between(1, 4) as u32;
-        let hash_bits = if rng.chance(1, 4) { rng.below(6) as u32 } else { 64 };
+        let colliding = if rng.chance(1, 3) { rng.between(2, 4) as usize } else { 1 };
         let segment_bytes: u32 = 16384 << rng.below(3);
         let longest = u64::from(batch_bytes.min(segment_bytes - 3 * 4096));
         let value_bytes_max = match rng.below(4) {
@@ -127,7 +127,7 @@ impl Plan {
             operations: 2000,
             keys: *rng.pick(&[1, 3, 12, 40, 120]),
             partitions: 1 << rng.below(5),
-            hash_bits,
+            colliding,
             segment_bytes,
             batch_bytes,
             batches_in_flight_max: rng.between(1, 4) as usize,

@@ -86,6 +86,7 @@ pub(super) struct World {
     is_crash_due: bool,
     /// Failures that the disk had reported when this start began.
     failures_at_start: u64,
+    unread_at_start: u64,
     /// The number up to which the store called everything synced, in this start.
     synced: u64,
     scratch: Vec<u8>,
@@ -98,7 +99,7 @@ impl World {
     pub(super) fn new(mut rng: Rng, plan: Plan) -> Self {
         let disk = Disk::new(rng.fork(), plan.dials);
         let settings = settings(&plan);
-        let keys = Keys::new(plan.keys, plan.partitions, plan.hash_bits, &mut rng);
+        let keys = Keys::new(plan.keys, plan.partitions, plan.colliding, &mut rng);
         let mut world = Self {
             store: Store::new(settings.clone(), rng.next_u64()),
             model: Model::new(plan.keys),
@@ -122,6 +123,7 @@ impl World {
             read_only: false,
             is_crash_due: false,
             failures_at_start: 0,
+            unread_at_start: 0,
             synced: 0,
             scratch: Vec::new(),
             deadlines_in_a_row: 0,
@@ -280,6 +282,7 @@ impl World {
         self.is_crash_due = false;
         self.synced = 0;
         self.failures_at_start = self.failures();
+        self.unread_at_start = self.disk.coverage.count(Sometimes::ReadFailed);
         self.enter(Phase::Starting);
         self.store = Store::new(self.settings.clone(), self.rng.next_u64());
         self.store.start(&mut self.out);
@@ -334,6 +337,10 @@ impl World {
         let bytes = actor.to_raw().to_le_bytes();
         let is_durable = self.disk.durably_holds(&bytes, |file| matches!(file, File::Manifest(_)));
         assert!(is_durable, "{actor} is used before it is durable");
+        let unread = self.disk.coverage.count(Sometimes::ReadFailed) - self.unread_at_start;
+        if self.store.damaged_upto().is_some() && unread > 3 {
+            self.model.harmed(); // a place that was refused again and again is as good as damaged
+        }
         let testimonies = vec![None; self.plan.keys];
         self.enter(Phase::Verifying { testimonies });
         for key in 0..self.plan.keys {
