@@ -16,6 +16,7 @@ use crate::storage::effect::File;
 use crate::storage::location::Location;
 use crate::storage::record;
 use crate::storage::record::Order;
+use crate::storage::recovery::READ_FAILURES_MAX;
 use crate::storage::restore::Restored;
 use crate::storage::restore::supersedes;
 use crate::storage::segments::Segments;
@@ -35,6 +36,8 @@ struct Group {
 #[derive(Debug)]
 pub struct Collisions {
     groups: VecDeque<Group>,
+    /// Failures in a row to read the present record.
+    read_failures: u32,
 }
 
 impl Collisions {
@@ -52,7 +55,7 @@ impl Collisions {
             let (by_key, damaged) = (BTreeMap::new(), Vec::new());
             Group { partition, hash, to_read, by_key, damaged }
         };
-        Self { groups: collisions.into_iter().map(group).collect() }
+        Self { groups: collisions.into_iter().map(group).collect(), read_failures: 0 }
     }
 
     /// The next record to read. `None`: all is known.
@@ -71,6 +74,11 @@ impl Collisions {
 
     /// The record that [`Collisions::next_operation`] asked for was read, or could not be.
     pub fn done(&mut self, result: Result<Done, Failure>, restored: &Restored) {
+        if result.is_err() && self.read_failures < READ_FAILURES_MAX {
+            self.read_failures += 1;
+            return;
+        }
+        self.read_failures = 0;
         let group = self.groups.front_mut().expect("an operation was asked for");
         let (order, at) = group.to_read.pop().expect("an operation was asked for");
         let segment = restored.segments.get(at.slot()).id;

@@ -22,8 +22,8 @@ use crate::storage::scan::ScannedSegment;
 /// Segments are read in pieces of this size, in bytes.
 const PIECE_BYTES: u32 = 1024 * 1024;
 
-/// A piece that cannot be read is tried again so often, then it is damage.
-const READ_FAILURES_MAX: u32 = 3;
+/// What cannot be read at a start is tried again so often, then it is damage.
+pub(in crate::storage) const READ_FAILURES_MAX: u32 = 3;
 
 /// What a segment has, as far as it was found.
 #[derive(Debug)]
