@@ -60,6 +60,8 @@ pub struct Recovered {
 /// The model.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// Whether keys share hashes.
+    collides: bool,
     operations: Vec<Operation>,
     /// For each key the states that it may be in: one, unless damage hid which.
     states: Vec<Vec<State>>,
@@ -73,8 +75,9 @@ pub struct Model {
 
 impl Model {
     /// No key was ever written.
-    pub fn new(keys: usize) -> Self {
+    pub fn new(keys: usize, collides: bool) -> Self {
         Self {
+            collides,
             operations: Vec::new(),
             states: vec![vec![None]; keys],
             base: vec![vec![None]; keys],
@@ -154,6 +157,14 @@ impl Model {
         })
     }
 
+    /// Whether nothing excuses an answer that it cannot be read. Where keys share a hash, a damaged
+    /// record may be that of any of them which has no other.
+    fn must_be_readable(&self, key: KeyIndex) -> bool {
+        let has_record =
+            |state: &State| state.is_some_and(|index| !self.operations[index as usize].tombstone);
+        self.is_fresh(key) && (!self.collides || self.states[key].iter().all(has_record))
+    }
+
     /// Reads a value back: which operation wrote it. No phantom: the bytes are exactly those that
     /// were once written for this key.
     pub fn recognise(&self, key: KeyIndex, value: &[u8], tombstone: bool) -> Answer {
@@ -231,7 +242,7 @@ impl Model {
 
     fn is_excused(&self, key: KeyIndex, testimony: Testimony) -> bool {
         let is_old = match testimony.answer {
-            Answer::Damaged => return self.is_harmed() && !self.is_fresh(key),
+            Answer::Damaged => return self.is_harmed() && !self.must_be_readable(key),
             Answer::Absent => true,
             Answer::Value(index) | Answer::Deleted(index) => {
                 self.states[key].iter().flatten().any(|state| index < *state)
@@ -349,7 +360,7 @@ mod tests {
 
     /// Key 0 written, key 1 written, key 0 written again; the first is synced.
     fn model() -> Model {
-        let mut model = Model::new(2);
+        let mut model = Model::new(2, false);
         for (key, sequence) in [(0, 10), (1, 11), (0, 12)] {
             let index = model.propose(key, 20, false);
             model.apply(index, sequence);

@@ -102,7 +102,7 @@ impl World {
         let keys = Keys::new(plan.keys, plan.partitions, plan.colliding, &mut rng);
         let mut world = Self {
             store: Store::new(settings.clone(), rng.next_u64()),
-            model: Model::new(plan.keys),
+            model: Model::new(plan.keys, plan.colliding > 1),
             now: Instant::START,
             settings,
             disk,
@@ -519,7 +519,9 @@ fn settings(plan: &Plan) -> Settings {
         checkpoint_after: plan.checkpoint_after,
         unsynced_bytes_max: 4 * plan.batch_bytes as usize,
         resident_bytes_max: plan.resident_bytes_max,
-        cache_bytes_max: plan.cache_bytes_max,
+        // Records of one hash are read one after the other: all of them must fit.
+        cache_bytes_max: plan.cache_bytes_max
+            + plan.colliding * (plan.value_bytes_max as usize + 256),
         garbage_percent: plan.garbage_percent,
     }
 }
