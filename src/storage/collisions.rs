@@ -1,9 +1,17 @@
 //! Two keys of one hash: whose record is whose can be read in the records alone.
 //!
 //! The keydir keeps no keys. While a shard runs, it compares the keys of the records that it
-//! fetches; at a start it has only hashes. So a record says when it was written beside another key
-//! of its hash, and for those few a start reads the keys. Records that do not say so are of one
-//! key: had another been there, the later of the two would say it.
+//! fetches; at a start it has only hashes. So the first record of a key says whether another key of
+//! its hash was there, all later ones of that key repeat it, and for those few a start reads the
+//! keys.
+//!
+//! # Why the other records need not be read
+//!
+//! Of the keys of one hash that are alive at a time at most one does not say so: whoever came
+//! beside it does. What an earlier such key left behind is older than the first record of the
+//! present one, for it was reaped before that came. So the newest of these records speaks for all
+//! of them, and its key is told apart from the others by reading it too. The mark must not change
+//! while a key lives: a deleted key whose last record had lost it came back after a start.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;

@@ -533,7 +533,11 @@ impl Store {
         let length = record::record_length(write.key.len(), write.value.len());
         self.make_room(length, out)?;
         let found = self.find(write.partition, write.hash);
-        let collides = found.iter().any(|at| Some(*at) != write.replaces);
+        // Decided when a key comes into being, and kept as long as it lives: see `collisions`.
+        let collides = match write.replaces {
+            Some(old) => old.marks().collides,
+            None => !found.is_empty(),
+        };
         let record_of = |order| NewRecord {
             order,
             hash: write.hash,
