@@ -443,7 +443,9 @@ impl Store {
         self.commit.unsynced_bytes()
     }
 
-    /// The records that may be this key's: their keys must be compared.
+    /// The records that may be this key's: their keys must be compared. If one of several is
+    /// [`Fetched::Damaged`], it may be the newest of any key of this hash, and none of the others
+    /// is the last word.
     pub fn find(&self, partition: PartitionId, hash: u64) -> Candidates {
         self.keydirs[partition.to_raw() as usize].find(hash)
     }

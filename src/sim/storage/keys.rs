@@ -22,11 +22,6 @@ impl Keys {
         Self { names, partitions, colliding }
     }
 
-    /// Whether two keys may have one hash.
-    pub(super) fn may_collide(&self) -> bool {
-        self.colliding > 1
-    }
-
     pub(super) fn partition(&self, key: KeyIndex) -> PartitionId {
         PartitionId::new((key / self.colliding % usize::from(self.partitions)) as u16)
     }

@@ -157,12 +157,15 @@ impl Model {
         })
     }
 
+    /// Whether keys share hashes.
+    pub fn collides(&self) -> bool {
+        self.collides
+    }
+
     /// Whether nothing excuses an answer that it cannot be read. Where keys share a hash, a damaged
-    /// record may be that of any of them which has no other.
+    /// record may be that of any of them.
     fn must_be_readable(&self, key: KeyIndex) -> bool {
-        let has_record =
-            |state: &State| state.is_some_and(|index| !self.operations[index as usize].tombstone);
-        self.is_fresh(key) && (!self.collides || self.states[key].iter().all(has_record))
+        self.is_fresh(key) && !self.collides
     }
 
     /// Reads a value back: which operation wrote it. No phantom: the bytes are exactly those that

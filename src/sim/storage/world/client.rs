@@ -162,10 +162,8 @@ impl World {
             self.take_care_of(key, answer, at);
         }
         if let Purpose::Write { length, tombstone } = waiter.purpose {
-            // A damaged record may be that of another key of the same hash: then it stays.
-            let is_ours = answer != Answer::Damaged || !self.keys.may_collide();
-            let is_there = |at: &Location| is_ours && self.is_found(key, *at);
-            self.write(key, length, tombstone, at.filter(is_there));
+            let replaces = at.and_then(|at| self.find_again(key, at));
+            self.write(key, length, tombstone, replaces);
         }
     }
 
@@ -183,7 +181,7 @@ impl World {
     fn take_care_of(&mut self, key: KeyIndex, answer: Answer, at: Location) {
         let (partition, hash, _) = self.keys.place(key);
         match answer {
-            Answer::Damaged if self.rng.chance(1, 2) => {
+            Answer::Damaged if !self.model.collides() && self.rng.chance(1, 2) => {
                 self.store.quarantine(partition, hash, at);
             }
             Answer::Deleted(_) if self.rng.chance(self.plan.reap_percent, 100) => {
@@ -197,10 +195,11 @@ impl World {
         }
     }
 
-    /// Whether the keydir points there: it may have been marked or reaped just now.
-    fn is_found(&self, key: KeyIndex, at: Location) -> bool {
+    /// The record as it is in the keydir by now: it may have been marked or reaped.
+    fn find_again(&self, key: KeyIndex, at: Location) -> Option<Location> {
         let (partition, hash, _) = self.keys.place(key);
-        self.store.find(partition, hash).contains(&at)
+        let found = self.store.find(partition, hash);
+        found.into_iter().find(|other| *other == at || *other == at.damaged())
     }
 
     fn write(&mut self, key: KeyIndex, length: usize, tombstone: bool, replaces: Option<Location>) {
@@ -246,25 +245,26 @@ pub(in crate::sim::storage) fn look(
     if candidates.len() > 1 {
         coverage.note(Sometimes::Collision);
     }
-    let lost_upto = store.damaged_upto();
+    let (lost_upto, collides) = (store.damaged_upto(), model.collides());
+    let mut known = (Answer::Absent, None, lost_upto.is_some());
     let mut damaged = None;
-    let mut away = None;
     for at in candidates {
         match store.fetch(at, disk) {
             Fetched::Here(record) if record.key == name => {
                 let answer = model.recognise(key, record.value, record.header.tombstone);
                 let suspect = lost_upto.is_some_and(|upto| record.header.order <= upto);
-                return Looked::Known(Testimony { answer, suspect }, Some(at));
+                known = (answer, Some(at), suspect);
             }
             Fetched::Here(_) => {}
-            Fetched::Away => away = Some(at),
+            Fetched::Away => return Looked::Away(at),
             Fetched::Damaged => damaged = Some(at),
         }
     }
-    let suspect = lost_upto.is_some();
-    match (away, damaged) {
-        (Some(at), _) => Looked::Away(at),
-        (None, Some(at)) => Looked::Known(Testimony { answer: Answer::Damaged, suspect }, Some(at)),
-        (None, None) => Looked::Known(Testimony { answer: Answer::Absent, suspect }, None),
+    let (mut answer, at, suspect) = known;
+    if damaged.is_some() {
+        answer = Answer::Damaged; // it may be the newest record of this key
     }
+    // A damaged record of a shared hash may be that of another key: then it stays.
+    let bad = damaged.filter(|_| !collides);
+    Looked::Known(Testimony { answer, suspect }, at.or(bad))
 }
