@@ -110,6 +110,16 @@ impl Plan {
         plan
     }
 
+    /// The longest value of the quiet time.
+    pub fn overwrite_bytes(&self) -> usize {
+        self.batch_bytes as usize / 4
+    }
+
+    /// The longest record of a run, about.
+    pub fn record_bytes_max(&self) -> usize {
+        self.overwrite_bytes().max(self.value_bytes_max as usize) + 256
+    }
+
     /// A draw in which nothing goes wrong.
     pub fn calm(rng: &mut Rng) -> Self {
         let batch_bytes = 4096 * rng.between(1, 4) as u32;

@@ -520,8 +520,7 @@ fn settings(plan: &Plan) -> Settings {
         unsynced_bytes_max: 4 * plan.batch_bytes as usize,
         resident_bytes_max: plan.resident_bytes_max,
         // Records of one hash are read one after the other: all of them must fit.
-        cache_bytes_max: plan.cache_bytes_max
-            + plan.colliding * (plan.value_bytes_max as usize + 256),
+        cache_bytes_max: plan.cache_bytes_max + plan.colliding * plan.record_bytes_max(),
         garbage_percent: plan.garbage_percent,
     }
 }
