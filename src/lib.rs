@@ -2,4 +2,5 @@
 
 pub mod base;
 pub mod protocol;
+pub mod sim;
 pub mod storage;
