@@ -40,7 +40,8 @@ pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
             Err(last) => before = Some((*last, true)),
             Ok(content) => {
                 let is_behind = last_used.is_none_or(|last| index > last);
-                let before_end = before.filter(|_| !retired);
+                // What a recorded end covers may have been let go by compaction since.
+                let before_end = before.filter(|_| !retired && end.is_none());
                 damaged |= segment_damaged(content, last_batch, is_behind, before_end);
                 damaged |= content.unreadable;
                 if let Some(last) = counted(content, last_batch).last() {
@@ -207,6 +208,15 @@ mod tests {
     fn a_segment_before_which_others_were_compacted_away_is_whole() {
         let segments = [segment(5, &[(40, 39), (41, 40)])];
         assert_eq!(decide(&segments, None), Verdict { last_batch: 41, damaged: false });
+    }
+
+    /// The rest was compacted away; a clean stop recorded the end and left a prepared segment.
+    #[test]
+    fn an_empty_segment_behind_a_recorded_end_was_prepared() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let segments = [first, segment(9, &[])];
+        assert_eq!(decide(&segments, Some(7)), Verdict { last_batch: 7, damaged: false });
     }
 
     /// Batches 36 and 37 were in a segment that compaction let go. Batch 38 was built before they
