@@ -19,7 +19,7 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `record`, `batch`, `index_file`, `manifest` | bytes on the disk |
+//! | `record`, `batch`, `index_file`, `manifest`, `layout` | bytes on the disk |
 //! | `location`, `keydir`, `segments`, `cache` | what is where, in memory |
 //! | `commit` | batches, and what is durable |
 //! | `scan`, `log_end`, `recovery`, `restore`, `collisions` | a start |
@@ -44,6 +44,7 @@ pub mod effect;
 pub mod index_file;
 pub mod keydir;
 mod lanes;
+pub mod layout;
 pub mod location;
 pub mod log_end;
 pub mod manifest;
