@@ -1,5 +1,7 @@
 //! The driver for real machines.
+mod background;
 mod bell;
+mod bulk;
 mod clock;
 mod disk;
 mod maps;
