@@ -167,6 +167,11 @@ impl Mesh {
         self.outgoing.iter().any(|outgoing| outgoing.unanswered)
     }
 
+    /// Whether [`Mesh::spin`] would look at all.
+    pub(super) fn would_spin(&self) -> bool {
+        self.spin_until.is_some()
+    }
+
     /// Looks for mail until it is there, `other` holds, or it is not worth while any more.
     pub(super) fn spin(&mut self, now: impl Fn() -> Instant, mut other: impl FnMut() -> bool) {
         let Some(until) = self.spin_until.take() else { return };
