@@ -167,24 +167,25 @@ impl Background {
         let (sender, receiver) = flume::bounded(REQUESTS_MAX);
         let (tell, told) = flume::bounded(1);
         let boxes = mailboxes.clone();
-        let thread = std::thread::Builder::new().name("stator-bulk".to_owned()).spawn(move || {
-            // Without the right to do so it stays at the priority that it has.
-            let _ = rustix::process::setpriority_process(None, NICE);
-            let executor = LocalExecutorBuilder::new(Placement::Unbound)
-                .name("stator-bulk")
-                .io_memory(IO_MEMORY_BYTES)
-                .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
-                .make();
-            match executor {
-                Ok(executor) => {
-                    let _ = tell.send(Ok(()));
-                    executor.run(serve(paths, boxes, receiver));
+        let thread =
+            std::thread::Builder::new().name("stator-bulk".to_owned()).spawn(move || {
+                // Without the right to do so it stays at the priority that it has.
+                let _ = rustix::process::setpriority_process(None, NICE);
+                let executor = LocalExecutorBuilder::new(Placement::Unbound)
+                    .name("stator-bulk")
+                    .io_memory(IO_MEMORY_BYTES)
+                    .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
+                    .make();
+                match executor {
+                    Ok(executor) => {
+                        let _ = tell.send(Ok(()));
+                        executor.run(serve(paths, boxes, receiver));
+                    }
+                    Err(error) => {
+                        let _ = tell.send(Err(io::Error::other(error.to_string())));
+                    }
                 }
-                Err(error) => {
-                    let _ = tell.send(Err(io::Error::other(error.to_string())));
-                }
-            }
-        })?;
+            })?;
         told.recv().map_err(io::Error::other)??;
         Ok(Self { sender, mailboxes, thread })
     }
@@ -302,7 +303,9 @@ impl Jobs {
             Request::Bulk { ticket, operation } => {
                 (Touches::of(&operation), Work::Bulk(ticket, operation))
             }
-            Request::MakeResident { segment, asking } => (Touches::Maps, Work::Map(segment, asking)),
+            Request::MakeResident { segment, asking } => {
+                (Touches::Maps, Work::Map(segment, asking))
+            }
             Request::Unmap(map) => (Touches::Nothing, Work::Unmap(map)),
         };
         let number = self.last_number;
@@ -394,7 +397,10 @@ enum Touches {
     Nothing,
     Maps,
     /// The bytes of a file, or its name.
-    Files { files: Vec<File>, names: bool },
+    Files {
+        files: Vec<File>,
+        names: bool,
+    },
     /// All names of a log.
     Directory(crate::base::id::LogId),
 }

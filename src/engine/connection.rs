@@ -502,9 +502,7 @@ fn receive_or_not(connection: &mut Connection, ring: &mut Uring) {
             connection.receiving = Some(ring.receive(token, &connection.socket));
         }
         // The dead were shut down, which ends it by itself.
-        Some(operation)
-            if !wanted && !connection.cancelling && connection.stage != Stage::Dead =>
-        {
+        Some(operation) if !wanted && !connection.cancelling && connection.stage != Stage::Dead => {
             connection.cancelling = true;
             ring.cancel(operation);
         }

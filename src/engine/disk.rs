@@ -95,7 +95,8 @@ impl Disk {
         match self.writer(segment) {
             Ok(file) => {
                 let offset = u64::from(offset);
-                let operation = Operation::Append { ticket, file: file.clone(), offset, written: 0 };
+                let operation =
+                    Operation::Append { ticket, file: file.clone(), offset, written: 0 };
                 let token = self.begin(operation);
                 ring.write_synced(token, &file, buffer, 0, offset);
             }

@@ -149,7 +149,9 @@ mod tests {
         let allowed = allowed_cores();
         assert_eq!(cores(&Pin::Spread, 1).expect("one is enough"), [Some(allowed[0])]);
         let many = allowed.len() as u16 + 1;
-        assert!(cores(&Pin::Spread, many).expect("then none is pinned").iter().all(Option::is_none));
+        assert!(
+            cores(&Pin::Spread, many).expect("then none is pinned").iter().all(Option::is_none)
+        );
         assert!(cores(&Pin::To(vec![100_000]), 1).is_err());
         assert!(cores(&Pin::To(vec![]), 1).is_err());
         assert!(!spare_cores(1));

@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn no_wake_up_is_lost() {
-        let rounds = 100_000;
+        let rounds = 80_000;
         let taken = ping_pong(rounds, Duration::from_micros(30));
         println!("spinning: {} ns a round trip", taken.as_nanos() as u64 / rounds);
         let rounds = 20_000;

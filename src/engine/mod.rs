@@ -209,9 +209,8 @@ impl Engine {
         let clients_max = machine::raise_limits(config.clients_max, config.shards)?;
         let cores = machine::cores(&config.pin, config.shards)?;
         let shared = bind_shared(config)?;
-        let address = shared[0].local_addr().map_err(|error| {
-            EngineError::Listen(config.listen, error)
-        })?;
+        let address =
+            shared[0].local_addr().map_err(|error| EngineError::Listen(config.listen, error))?;
         let (core_sockets, core_addresses) = bind_cores(config)?;
 
         let no_descriptor = |error: io::Error| EngineError::Machine(format!("no eventfd: {error}"));
@@ -246,9 +245,9 @@ impl Engine {
             let shard = ShardId::new(number as u16);
             let mut sockets = vec![(Door::Shared, shared)];
             if let Some(own) = core_sockets.get(number) {
-                let own = own.try_clone().map_err(|error| {
-                    EngineError::Listen(engine.core_addresses[number], error)
-                })?;
+                let own = own
+                    .try_clone()
+                    .map_err(|error| EngineError::Listen(engine.core_addresses[number], error))?;
                 sockets.push((Door::Core, own));
             }
             let plan = Plan {

@@ -50,7 +50,8 @@ pub(super) fn file_of(log: LogId, name: &str) -> Option<File> {
         return Some(File::Manifest(log));
     }
     let (digits, kind) = name.split_once('.')?;
-    let ours = digits.len() == 8 && digits.bytes().all(|digit| b"0123456789abcdef".contains(&digit));
+    let ours =
+        digits.len() == 8 && digits.bytes().all(|digit| b"0123456789abcdef".contains(&digit));
     let number = u32::from_str_radix(digits, 16).ok().filter(|_| ours)?;
     match kind {
         "seg" => Some(File::Segment(SegmentId { log, number })),
@@ -88,7 +89,8 @@ mod tests {
 
     #[test]
     fn other_names_are_not_ours() {
-        for name in ["", "manifest~", "0000abcd", "abcd.seg", "0000ABCD.seg", "+000abcd.seg", "x.y"] {
+        for name in ["", "manifest~", "0000abcd", "abcd.seg", "0000ABCD.seg", "+000abcd.seg", "x.y"]
+        {
             assert_eq!(file_of(LogId::new(1), name), None, "{name}");
         }
     }

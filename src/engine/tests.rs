@@ -275,8 +275,7 @@ fn clients_beyond_the_limit_are_told_so() {
     let scratch = Scratch::new();
     let config = Config { clients_max: 3, ..config(&scratch, 1) };
     let engine = start(&config).expect("it starts");
-    let mut clients: Vec<_> =
-        (0..3).map(|_| BufReader::new(connect(engine.address()))).collect();
+    let mut clients: Vec<_> = (0..3).map(|_| BufReader::new(connect(engine.address()))).collect();
     for client in &mut clients {
         client.get_mut().write_all(b"PING\n").expect("it is open");
         assert_eq!(read_line(client), "+PONG");

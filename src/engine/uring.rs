@@ -131,7 +131,9 @@ impl fmt::Display for RefusedError {
                  and allow io_uring_setup in the container's seccomp profile"
             }
             Some(rustix::io::Errno::NOSYS) => "this kernel was built without it",
-            Some(rustix::io::Errno::INVAL) => "this kernel is too old: Linux 6.1 or later is needed",
+            Some(rustix::io::Errno::INVAL) => {
+                "this kernel is too old: Linux 6.1 or later is needed"
+            }
             Some(rustix::io::Errno::NOMEM) => {
                 "too little memory may be locked: raise `ulimit -l` (LimitMEMLOCK) to 8 MiB or more"
             }
@@ -204,7 +206,8 @@ impl Uring {
         loop {
             match Self::build(settings) {
                 Err(error)
-                    if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::NOMEM)
+                    if rustix::io::Errno::from_io_error(&error)
+                        == Some(rustix::io::Errno::NOMEM)
                         && begun.elapsed() < RETRY_NO_MEMORY_FOR =>
                 {
                     std::thread::sleep(pause);
