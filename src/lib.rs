@@ -4,4 +4,5 @@ pub mod base;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod protocol;
+pub mod sim;
 pub mod storage;

@@ -10,7 +10,7 @@
 //! | stage | what holds |
 //! |---|---|
 //! | `Open` | requests are read, answers are sent |
-//! | `Ended` | the client sends no more, but may still read: its answers are sent. It ends when nothing can be outstanding, or after a second of silence |
+//! | `Ended` | the client sends no more, but may still read: its answers are sent, and the shard closes after the last |
 //! | `Closing` | we close: what was sent before leaves first. What the client still sends is read and thrown away, because closing a socket with unread bytes resets it, and then the last answer may never arrive |
 //! | `Dead` | the socket is closed once nothing is in flight on it, and only then its slot is used again |
 //!
@@ -52,9 +52,6 @@ const KEPT_BYTES_MAX: usize = 32 * 1024;
 
 /// What was sent before a close has so long to leave.
 const CLOSE_AFTER: Duration = Duration::from_secs(1);
-
-/// A client that sends no more has so long for an answer that is still outstanding.
-const ENDED_FOR: Duration = Duration::from_secs(1);
 
 /// To a client beyond the limit.
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -118,7 +115,6 @@ struct Connection {
     listed: bool,
     /// The shard knows that it is closed.
     told: bool,
-    last_sent_at: Instant,
 }
 
 impl Connection {
@@ -135,14 +131,15 @@ impl Connection {
     }
 }
 
-/// What is to be done about bytes that came.
+/// What is to be done about something that was received.
 #[derive(Debug)]
 pub(super) enum Received {
     /// Hand them to the shard, then give them back.
     Bytes(Lent),
     /// Nobody wants them: give them back.
     Unwanted(Lent),
-    /// There are none.
+    /// Tell the shard that no more will come.
+    End,
     Nothing,
 }
 
@@ -167,8 +164,6 @@ pub(super) struct Connections {
     listed: Vec<u32>,
     /// Those that were closed, and since when; the oldest first.
     closing: VecDeque<(Instant, ConnectionId)>,
-    /// Those whose client sends no more, and since when; the oldest first.
-    ended: VecDeque<(Instant, ConnectionId)>,
     /// What the shard is to be told.
     closed: VecDeque<ConnectionId>,
     counts: Counts,
@@ -184,25 +179,18 @@ impl Connections {
             last_serial: 0,
             listed: Vec::new(),
             closing: VecDeque::new(),
-            ended: VecDeque::new(),
             closed: VecDeque::new(),
             counts: Counts::default(),
         }
     }
 
     /// A client connected. `None`: it was turned away.
-    pub(super) fn accept(
-        &mut self,
-        now: Instant,
-        socket: OwnedFd,
-        door: Door,
-    ) -> Option<(ConnectionId, Peer)> {
+    pub(super) fn accept(&mut self, socket: OwnedFd, door: Door) -> Option<(ConnectionId, Peer)> {
         // It may be gone already, and then has no address.
-        let address = rustix::net::getpeername(&socket).ok()??;
-        let address = SocketAddr::try_from(address).ok()?;
+        let address = ip(rustix::net::getpeername(&socket).ok()??)?;
+        let local = ip(rustix::net::getsockname(&socket).ok()?)?;
         if !self.limit.enter() {
             self.counts.refused += 1;
-            self.end_oldest();
             let _ = rustix::net::send(&socket, TOO_MANY, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
             let _ = rustix::net::shutdown(&socket, Shutdown::Write);
             return None;
@@ -231,20 +219,13 @@ impl Connections {
             pending: Vec::new(),
             listed: false,
             told: false,
-            last_sent_at: now,
         });
         self.list(id);
-        let peer = Peer { address: address.ip().to_canonical(), port: address.port(), door };
-        Some((id, peer))
+        Some((id, Peer { address, local, door }))
     }
 
     /// Takes a completion of [`Token::Receive`].
-    pub(super) fn received(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        completion: Completion,
-    ) -> Received {
+    pub(super) fn received(&mut self, id: ConnectionId, completion: Completion) -> Received {
         let connection = self.get(id).expect("its slot is not used again while it receives");
         if !completion.more {
             connection.receiving = None;
@@ -254,10 +235,8 @@ impl Connections {
         match completion.result {
             Ok(0) => {
                 connection.at_end = true;
-                if stage == Stage::Open {
-                    connection.stage = Stage::Ended;
-                    self.ended.push_back((now, id));
-                }
+                self.list(id);
+                return self.end_input(id, completion.lent);
             }
             Ok(_) => {}
             Err(errno) => match Errno::from_raw_os_error(errno) {
@@ -268,7 +247,7 @@ impl Connections {
         }
         self.list(id);
         match completion.lent {
-            Some(lent) if stage == Stage::Open && completion.result != Ok(0) => {
+            Some(lent) if stage == Stage::Open => {
                 self.counts.bytes_received += u64::from(completion.result.unwrap_or(0));
                 Received::Bytes(lent)
             }
@@ -277,16 +256,24 @@ impl Connections {
         }
     }
 
-    /// Takes a completion of [`Token::Send`]. Returns how much is unsent, if the shard is to hear.
-    pub(super) fn sent(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        completion: Completion,
-    ) -> Option<usize> {
+    fn end_input(&mut self, id: ConnectionId, lent: Option<Lent>) -> Received {
+        let connection = self.get(id).expect("it was just there");
+        let was_open = connection.stage == Stage::Open;
+        if was_open {
+            connection.stage = Stage::Ended;
+        }
+        match lent {
+            // The kernel gives no buffer with nothing in it; if it did, it must come back.
+            Some(lent) => Received::Unwanted(lent),
+            None if was_open => Received::End,
+            None => Received::Nothing,
+        }
+    }
+
+    /// Takes a completion of [`Token::Send`]. Returns how much left, if the shard is to hear.
+    pub(super) fn sent(&mut self, id: ConnectionId, completion: Completion) -> Option<usize> {
         let connection = self.get(id).expect("its slot is not used again while it sends");
         connection.sending = false;
-        connection.last_sent_at = now;
         if let Held::Bytes(bytes) = completion.held {
             connection.leaving = bytes;
         }
@@ -294,10 +281,9 @@ impl Connections {
             Ok(count) if count > 0 => {
                 connection.left += count as usize;
                 let told = connection.told;
-                let unsent = connection.unsent();
                 self.counts.bytes_sent += u64::from(count);
                 self.list(id);
-                (!told).then_some(unsent)
+                (!told).then_some(count as usize)
             }
             _ => {
                 self.die(id);
@@ -340,36 +326,24 @@ impl Connections {
         }
     }
 
-    /// Ends what has waited long enough. `quiet`: the shard waits for nothing, so that no answer
-    /// can be outstanding.
-    pub(super) fn expire(&mut self, now: Instant, quiet: bool) {
+    /// Closes it at once.
+    pub(super) fn abort(&mut self, id: ConnectionId) {
+        self.die(id);
+    }
+
+    /// Ends what was closed long enough ago.
+    pub(super) fn expire(&mut self, now: Instant) {
         while let Some((since, id)) = self.closing.front().copied()
             && (since + CLOSE_AFTER <= now || self.get(id).is_none())
         {
             self.closing.pop_front();
             self.die(id);
         }
-        // While answers may be outstanding only time ends them, and the oldest first.
-        let due = quiet || self.ended_deadline().is_some_and(|at| at <= now);
-        for _ in 0..if due { self.ended.len() } else { 0 } {
-            let (since, id) = self.ended.pop_front().expect("they were counted");
-            let Some(connection) = self.get(id) else { continue };
-            let last = since.max(connection.last_sent_at);
-            let over = last + ENDED_FOR <= now;
-            if connection.stage == Stage::Ended {
-                if over || (quiet && connection.unsent() == 0) {
-                    self.die(id);
-                } else {
-                    self.ended.push_back((since, id));
-                }
-            }
-        }
     }
 
     /// When [`Connections::expire`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let closing = self.closing.front().map(|(since, _)| *since + CLOSE_AFTER);
-        [closing, self.ended_deadline()].into_iter().flatten().min()
+        self.closing.front().map(|(since, _)| *since + CLOSE_AFTER)
     }
 
     /// Those that the shard is to be told of, oldest first.
@@ -392,14 +366,6 @@ impl Connections {
         self.counts
     }
 
-    fn ended_deadline(&self) -> Option<Instant> {
-        self.ended.front().map(|(since, id)| {
-            // Whose slot is another's by now is looked at in vain, once.
-            let last = self.slots[slot_of(*id)].as_ref().map_or(*since, |it| it.last_sent_at);
-            last.max(*since) + ENDED_FOR
-        })
-    }
-
     fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(slot_of(id))?;
         slot.as_mut().filter(|connection| connection.id == id)
@@ -410,13 +376,6 @@ impl Connections {
         if !connection.listed {
             connection.listed = true;
             self.listed.push(slot_of(id) as u32);
-        }
-    }
-
-    /// Room for a new client, if one that sends no more has it.
-    fn end_oldest(&mut self) {
-        if let Some((_, id)) = self.ended.pop_front() {
-            self.die(id);
         }
     }
 
@@ -508,6 +467,12 @@ fn receive_or_not(connection: &mut Connection, ring: &mut Uring) {
         }
         _ => {}
     }
+}
+
+/// An IPv4 client of an IPv6 port is known by its IPv4 address.
+fn ip(address: rustix::net::SocketAddrAny) -> Option<SocketAddr> {
+    let address = SocketAddr::try_from(address).ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 fn slot_of(id: ConnectionId) -> usize {

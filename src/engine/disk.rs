@@ -210,7 +210,8 @@ impl Disk {
     }
 
     /// Whether nothing is in flight and nothing is to be told.
-    pub(super) fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.free.len() == self.operations.len()
     }
 

@@ -78,6 +78,7 @@ impl Hands {
             Effect::Disk(effect) => self.perform_disk(effect),
             Effect::Send { connection, bytes } => self.connections.send(connection, &arena[bytes]),
             Effect::Close { connection } => self.connections.close(now, connection),
+            Effect::Abort { connection } => self.connections.abort(connection),
             Effect::StopReading { connection } => self.connections.set_reading(connection, false),
             Effect::StartReading { connection } => self.connections.set_reading(connection, true),
             Effect::Mesh { to, bytes } => self.mesh.say(to, &arena[bytes]),
@@ -154,8 +155,7 @@ impl Hands {
     pub(super) fn flush(&mut self, now: Instant) {
         self.lane.flush();
         self.mesh.flush(now, &mut self.ring);
-        let quiet = self.disk.is_idle() && !self.mesh.awaits_answer();
-        self.connections.expire(now, quiet);
+        self.connections.expire(now);
         self.connections.flush(&mut self.ring);
         self.listeners.flush(now, &mut self.ring);
     }

@@ -50,20 +50,13 @@ impl Exchange {
     }
 }
 
-/// What is said to one other shard and has not left.
-#[derive(Debug, Default)]
-struct Outgoing {
-    bytes: Vec<u8>,
-    /// Something was said to it since it last said something.
-    unanswered: bool,
-}
-
 /// One shard's end of the exchange.
 #[derive(Debug)]
 pub(super) struct Mesh {
     own: usize,
     exchange: Arc<Exchange>,
-    outgoing: Vec<Outgoing>,
+    /// What is said to each other shard and has not left.
+    outgoing: Vec<Vec<u8>>,
     /// To whom there is something to say.
     waiting: Vec<usize>,
     /// From whom the next look begins, so that none is always last.
@@ -76,7 +69,7 @@ impl Mesh {
     /// The end of shard `own`. While an answer is outstanding it is worth while to look for it for
     /// as long as `spin`, for to be woken costs that much.
     pub(super) fn new(own: ShardId, exchange: Arc<Exchange>, spin: Duration) -> Self {
-        let outgoing = exchange.bells.iter().map(|_| Outgoing::default()).collect();
+        let outgoing = exchange.bells.iter().map(|_| Vec::new()).collect();
         Self {
             own: usize::from(own.to_raw()),
             exchange,
@@ -92,15 +85,15 @@ impl Mesh {
     pub(super) fn say(&mut self, to: ShardId, bytes: &[u8]) {
         let to = usize::from(to.to_raw());
         let outgoing = &mut self.outgoing[to];
-        if outgoing.bytes.is_empty() {
-            if outgoing.bytes.capacity() == 0
+        if outgoing.is_empty() {
+            if outgoing.capacity() == 0
                 && let Some(buffer) = self.exchange.way(self.own, to).empty.pop()
             {
-                outgoing.bytes = buffer;
+                *outgoing = buffer;
             }
             self.waiting.push(to);
         }
-        outgoing.bytes.extend_from_slice(bytes);
+        outgoing.extend_from_slice(bytes);
     }
 
     /// The end of a turn: what was said leaves, as far as there is room, and sleepers are woken.
@@ -109,18 +102,13 @@ impl Mesh {
         let mut left = false;
         self.waiting.retain(|&to| {
             let outgoing = &mut outgoing[to];
-            let bytes = std::mem::take(&mut outgoing.bytes);
-            let pushed = exchange.way(own, to).full.push(bytes);
-            match pushed {
-                Ok(()) => {
-                    outgoing.unanswered = true;
-                    left = true;
-                }
-                Err(bytes) => outgoing.bytes = bytes,
+            match exchange.way(own, to).full.push(std::mem::take(outgoing)) {
+                Ok(()) => left = true,
+                Err(bytes) => *outgoing = bytes,
             }
             // Even if there was no room: whoever does not empty its queue may sleep.
             exchange.bells[to].ring_from(ring, ShardId::new(to as u16));
-            !outgoing.bytes.is_empty()
+            !outgoing.is_empty()
         });
         if left && !self.spin.is_zero() {
             self.spin_until = Some(now + self.spin);
@@ -134,7 +122,6 @@ impl Mesh {
             let from = (self.next_from + step) % count;
             if let Some(bytes) = self.exchange.way(from, self.own).full.pop() {
                 self.next_from = from + 1;
-                self.outgoing[from].unanswered = false;
                 self.spin_until = None;
                 return Some((ShardId::new(from as u16), bytes));
             }
@@ -160,11 +147,6 @@ impl Mesh {
     /// Whether a queue was full, so that [`Mesh::flush`] is due again soon.
     pub(super) fn is_held_up(&self) -> bool {
         !self.waiting.is_empty()
-    }
-
-    /// Whether another shard has not said anything since it was told something.
-    pub(super) fn awaits_answer(&self) -> bool {
-        self.outgoing.iter().any(|outgoing| outgoing.unanswered)
     }
 
     /// Whether [`Mesh::spin`] would look at all.
@@ -270,7 +252,6 @@ mod tests {
             core.mesh.give_back(from, bytes);
         }
         let taken = core.clock.monotonic().since(begun);
-        assert!(!core.mesh.awaits_answer());
         assert!(echo.join().is_ok());
         taken
     }
@@ -294,7 +275,6 @@ mod tests {
         sender.mesh.say(ShardId::new(2), b"turn");
         assert!(!receiver.mesh.has_mail());
         sender.flush();
-        assert!(sender.mesh.awaits_answer());
         assert_eq!(receiver.wait(), (ShardId::new(0), b"one turn".to_vec()));
         assert!(!receiver.mesh.has_mail());
     }

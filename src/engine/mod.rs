@@ -64,6 +64,8 @@ use crate::engine::shard_loop::ShardLoop;
 use crate::engine::shard_loop::Wish;
 use crate::engine::uring::Uring;
 use crate::protocol::shard::Door;
+use crate::protocol::shard::Settings;
+use crate::protocol::shard::Shard;
 use crate::storage::recovery::StartError;
 
 /// An answer of another core comes within this time if that core is awake. To be woken takes about
@@ -99,6 +101,15 @@ pub enum Pin {
     Spread,
     /// One core a shard.
     To(Vec<usize>),
+}
+
+/// Where clients connect, as it turned out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Addresses {
+    /// The port that all cores share.
+    pub shared: SocketAddr,
+    /// The port of each core.
+    pub cores: Vec<SocketAddr>,
 }
 
 /// Why an engine does not run. Each is one line that says what to change.
@@ -152,7 +163,7 @@ impl std::error::Error for EngineError {}
 /// What the thread of a shard tells the engine.
 #[derive(Debug)]
 enum Report {
-    Started(ShardId),
+    Started,
     Failed(ShardId, StartError),
     Stopped(ShardId),
     Died(ShardId, String),
@@ -161,8 +172,7 @@ enum Report {
 /// A running node. Dropped without [`Engine::stop`], it ends as a killed process does.
 #[derive(Debug)]
 pub struct Engine {
-    address: SocketAddr,
-    core_addresses: Vec<SocketAddr>,
+    addresses: Addresses,
     bells: Vec<Arc<Bell>>,
     controls: Vec<Arc<Control>>,
     gauges: Vec<Arc<Gauges>>,
@@ -173,14 +183,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Where clients of any core connect.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Where clients of each core connect.
-    pub fn core_addresses(&self) -> &[SocketAddr] {
-        &self.core_addresses
+    /// Where clients connect.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// What was done so far, by shard.
@@ -199,10 +204,28 @@ impl Engine {
         }
     }
 
-    /// Starts all shards, and waits until each answers requests.
-    fn start_machines<M: Machine>(
+    /// Starts a node, and returns when all its shards answer requests. `settings` is called once,
+    /// when the ports are open, and gives the settings of each shard in order.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`]; nothing is left running.
+    pub fn start(
         config: &Config,
-        make: impl Fn(ShardId, u64) -> M + Send + Sync + 'static,
+        settings: impl FnOnce(&Addresses) -> Vec<Settings>,
+    ) -> Result<Self, EngineError> {
+        Self::start_machines(config, |addresses| {
+            let settings = settings(addresses);
+            assert_eq!(settings.len(), usize::from(config.shards), "settings for each shard");
+            move |shard: ShardId, entropy| {
+                Shard::new(settings[usize::from(shard.to_raw())].clone(), entropy)
+            }
+        })
+    }
+
+    fn start_machines<M: Machine, F: Fn(ShardId, u64) -> M + Send + Sync + 'static>(
+        config: &Config,
+        make: impl FnOnce(&Addresses) -> F,
     ) -> Result<Self, EngineError> {
         check(config)?;
         let lock = machine::prepare_directory(&config.data_dir)?;
@@ -211,7 +234,9 @@ impl Engine {
         let shared = bind_shared(config)?;
         let address =
             shared[0].local_addr().map_err(|error| EngineError::Listen(config.listen, error))?;
-        let (core_sockets, core_addresses) = bind_cores(config)?;
+        let (core_sockets, cores_at) = bind_cores(config)?;
+        let addresses = Addresses { shared: address, cores: cores_at };
+        let make = make(&addresses);
 
         let no_descriptor = |error: io::Error| EngineError::Machine(format!("no eventfd: {error}"));
         let bells: Vec<Arc<Bell>> = (0..config.shards)
@@ -223,8 +248,7 @@ impl Engine {
             .map_err(|error| EngineError::Machine(format!("no background lane: {error}")))?;
         let (report, reports) = flume::unbounded();
         let mut engine = Self {
-            address,
-            core_addresses,
+            addresses,
             bells: bells.clone(),
             controls: bells.iter().map(|_| Arc::default()).collect(),
             gauges: bells.iter().map(|_| Arc::default()).collect(),
@@ -247,7 +271,7 @@ impl Engine {
             if let Some(own) = core_sockets.get(number) {
                 let own = own
                     .try_clone()
-                    .map_err(|error| EngineError::Listen(engine.core_addresses[number], error))?;
+                    .map_err(|error| EngineError::Listen(engine.addresses.cores[number], error))?;
                 sockets.push((Door::Core, own));
             }
             let plan = Plan {
@@ -275,7 +299,7 @@ impl Engine {
         let mut started = 0;
         while started < self.threads.len() {
             match self.reports.recv().expect("every thread reports before it ends") {
-                Report::Started(_) => started += 1,
+                Report::Started => started += 1,
                 Report::Failed(shard, error) => return Err(EngineError::Start(shard, error)),
                 Report::Stopped(shard) => {
                     return Err(EngineError::Died(shard, "it stopped at its start".to_owned()));
@@ -429,7 +453,7 @@ fn run_shard<M: Machine, F: Fn(ShardId, u64) -> M>(common: &Common<F>, plan: Pla
     let tell = move |news| {
         // Nobody listens when the engine is being dropped.
         let _ = report.send(match news {
-            News::Started => Report::Started(shard),
+            News::Started => Report::Started,
             News::Failed(error) => Report::Failed(shard, error),
             News::Stopped => Report::Stopped(shard),
         });

@@ -31,6 +31,7 @@ use crate::engine::uring::Token;
 use crate::engine::uring::Uring;
 use crate::protocol::shard::Effect;
 use crate::protocol::shard::Event;
+use crate::protocol::shard::Shard;
 use crate::storage::effect as disk;
 use crate::storage::effect::Resident;
 
@@ -59,6 +60,22 @@ pub(super) trait Machine {
         out: &mut Outbox<Effect>,
     );
     fn deadline(&self) -> Option<Instant>;
+}
+
+impl Machine for Shard {
+    fn handle(
+        &mut self,
+        now: Now,
+        event: Event<'_>,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        self.handle(now, event, resident, out);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline()
+    }
 }
 
 /// What others want of a shard's thread.
@@ -206,10 +223,9 @@ impl<M: Machine> ShardLoop<M> {
     }
 
     fn on_completion(&mut self, completion: Completion) {
-        let now = self.clock.monotonic();
         match completion.token {
             Token::Receive(connection) => {
-                match self.hands.connections.received(now, connection, completion) {
+                match self.hands.connections.received(connection, completion) {
                     Received::Bytes(lent) => {
                         let now = self.clock.now();
                         let bytes = self.hands.ring.bytes(&lent);
@@ -220,13 +236,13 @@ impl<M: Machine> ShardLoop<M> {
                         self.perform(now.monotonic);
                     }
                     Received::Unwanted(lent) => self.hands.ring.give_back(lent),
+                    Received::End => self.deliver(Event::EndOfInput { connection }),
                     Received::Nothing => {}
                 }
             }
             Token::Send(connection) => {
-                let unsent = self.hands.connections.sent(now, connection, completion);
-                if let Some(unsent) = unsent {
-                    self.deliver(Event::Sent { connection, unsent });
+                if let Some(bytes) = self.hands.connections.sent(connection, completion) {
+                    self.deliver(Event::Sent { connection, bytes });
                 }
             }
             Token::Disk(slot) => {
@@ -236,10 +252,10 @@ impl<M: Machine> ShardLoop<M> {
                 }
             }
             Token::Accept(number) => {
+                let now = self.clock.monotonic();
                 let accepted = self.hands.listeners.complete(now, number, completion);
                 if let Some((door, socket)) = accepted
-                    && let Some((connection, peer)) =
-                        self.hands.connections.accept(now, socket, door)
+                    && let Some((connection, peer)) = self.hands.connections.accept(socket, door)
                 {
                     self.deliver(Event::Accepted { connection, peer });
                 }
@@ -360,8 +376,7 @@ impl<M: Machine> ShardLoop<M> {
             for completion in completions.drain(..) {
                 match completion.token {
                     Token::Send(connection) => {
-                        let now = self.clock.monotonic();
-                        self.hands.connections.sent(now, connection, completion);
+                        self.hands.connections.sent(connection, completion);
                     }
                     _ => {
                         if let Some(lent) = completion.lent {

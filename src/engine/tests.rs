@@ -27,7 +27,9 @@ struct Double {
     shards: u16,
     clients: BTreeMap<ConnectionId, (Peer, Vec<u8>)>,
     held: Vec<(crate::base::time::Instant, ConnectionId, &'static str)>,
-    /// What others said: whole messages of ten bytes.
+    /// Answers that are owed to each client, and those whose client sends no more.
+    owed: BTreeMap<ConnectionId, usize>,
+    ended: Vec<ConnectionId>,
     fail: bool,
     stopping: bool,
 }
@@ -35,7 +37,8 @@ struct Double {
 impl Double {
     fn new(own: ShardId, shards: u16) -> Self {
         let (clients, held) = Default::default();
-        Self { own, shards, clients, held, fail: false, stopping: false }
+        let (owed, ended) = Default::default();
+        Self { own, shards, clients, held, owed, ended, fail: false, stopping: false }
     }
 
     fn lines(&mut self, now: Now, connection: ConnectionId, out: &mut Outbox<Effect>) {
@@ -75,6 +78,7 @@ impl Double {
             }
             ("LATE", _) => self.held.push((later, connection, "+LATE\r\n")),
             ("FAR", _) => {
+                *self.owed.entry(connection).or_default() += 1;
                 let next = ShardId::new((self.own.to_raw() + 1) % self.shards);
                 self.say(next, self.own, connection, out);
             }
@@ -110,6 +114,7 @@ impl Machine for Double {
                 self.clients.get_mut(&connection).expect("it is connected").1.extend(bytes);
                 self.lines(now, connection, out);
             }
+            Event::EndOfInput { connection } => self.ended.push(connection),
             Event::Closed { connection } => {
                 assert!(self.clients.remove(&connection).is_some(), "told once");
             }
@@ -120,6 +125,7 @@ impl Machine for Double {
                     let client = ConnectionId::new(u64::from_le_bytes(client));
                     if ShardId::new(about) == self.own {
                         send(out, client, b"+FAR\r\n");
+                        *self.owed.get_mut(&client).expect("it asked") -= 1;
                     } else {
                         self.say(from, ShardId::new(about), client, out);
                     }
@@ -135,6 +141,11 @@ impl Machine for Double {
             Event::Stop => self.stopping = true,
             Event::TurnEnd if std::mem::take(&mut self.stopping) => out.push(Effect::Stopped),
             Event::Sent { .. } | Event::TurnEnd | Event::Disk(_) => {}
+        }
+        let owed = &self.owed;
+        let done = |client: &ConnectionId| owed.get(client).is_none_or(|count| *count == 0);
+        for connection in self.ended.extract_if(.., |client| done(client)) {
+            out.push(Effect::Close { connection });
         }
     }
 
@@ -157,7 +168,7 @@ fn config(scratch: &Scratch, shards: u16) -> Config {
 
 fn start(config: &Config) -> Result<Engine, EngineError> {
     let shards = config.shards;
-    Engine::start_machines(config, move |own, _| Double::new(own, shards))
+    Engine::start_machines(config, |_| move |own, _| Double::new(own, shards))
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -187,7 +198,7 @@ fn until(mut holds: impl FnMut() -> bool) {
 fn ten_thousand_pipelined_requests_are_answered_in_few_turns() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 1)).expect("it starts");
-    let mut client = connect(engine.address());
+    let mut client = connect(engine.addresses().shared);
     let count = 10_000;
     client.write_all(&b"PING\r\n".repeat(count)).expect("it is open");
     let mut answers = vec![0; 7 * count];
@@ -202,7 +213,7 @@ fn ten_thousand_pipelined_requests_are_answered_in_few_turns() {
 fn a_frame_may_come_byte_by_byte() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 1)).expect("it starts");
-    let mut client = connect(engine.address());
+    let mut client = connect(engine.addresses().shared);
     for byte in b"PING\r\nPING\r\n" {
         client.write_all(&[*byte]).expect("it is open");
     }
@@ -216,7 +227,7 @@ fn a_half_closed_client_gets_its_answers() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 2)).expect("it starts");
     for (request, answer) in [("PING\n", "+PONG\r\n"), ("FAR\n", "+FAR\r\n")] {
-        let mut client = connect(engine.address());
+        let mut client = connect(engine.addresses().shared);
         client.write_all(request.repeat(100).as_bytes()).expect("it is open");
         client.shutdown(Shutdown::Write).expect("it is open");
         let mut answers = String::new();
@@ -230,7 +241,7 @@ fn a_half_closed_client_gets_its_answers() {
 fn what_was_sent_before_a_close_arrives() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 1)).expect("it starts");
-    let mut client = connect(engine.address());
+    let mut client = connect(engine.addresses().shared);
     // What follows is never read by the shard; it must not reset the connection either.
     client.write_all(b"BIG 3000000\nQUIT\n").expect("it is open");
     client.write_all(&b"PING\n".repeat(1000)).expect("it is open");
@@ -245,10 +256,10 @@ fn what_was_sent_before_a_close_arrives() {
 fn a_client_that_never_reads_is_closed_and_bothers_nobody() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 1)).expect("it starts");
-    let mut greedy = connect(engine.address());
+    let mut greedy = connect(engine.addresses().shared);
     greedy.write_all(b"BIG 64000000\nQUIT\n").expect("it is open");
     until(|| engine.counters()[0].bytes_sent > 0);
-    let mut other = BufReader::new(connect(engine.address()));
+    let mut other = BufReader::new(connect(engine.addresses().shared));
     other.get_mut().write_all(b"PING\n").expect("it is open");
     assert_eq!(read_line(&mut other), "+PONG");
     until(|| engine.counters()[0].connections == 1);
@@ -261,7 +272,7 @@ fn a_client_that_never_reads_is_closed_and_bothers_nobody() {
 fn a_client_that_is_not_read_waits_and_loses_nothing() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 1)).expect("it starts");
-    let mut client = connect(engine.address());
+    let mut client = connect(engine.addresses().shared);
     client.write_all(b"HOLD\n").expect("it is open");
     client.write_all(&b"PING\n".repeat(50_000)).expect("it is open");
     let mut reader = BufReader::new(client);
@@ -275,18 +286,19 @@ fn clients_beyond_the_limit_are_told_so() {
     let scratch = Scratch::new();
     let config = Config { clients_max: 3, ..config(&scratch, 1) };
     let engine = start(&config).expect("it starts");
-    let mut clients: Vec<_> = (0..3).map(|_| BufReader::new(connect(engine.address()))).collect();
+    let mut clients: Vec<_> =
+        (0..3).map(|_| BufReader::new(connect(engine.addresses().shared))).collect();
     for client in &mut clients {
         client.get_mut().write_all(b"PING\n").expect("it is open");
         assert_eq!(read_line(client), "+PONG");
     }
     let mut refused = String::new();
-    connect(engine.address()).read_to_string(&mut refused).expect("it ends well");
+    connect(engine.addresses().shared).read_to_string(&mut refused).expect("it ends well");
     assert_eq!(refused, "-ERR max number of clients reached\r\n");
     assert_eq!(engine.counters()[0].refused, 1);
     drop(clients);
     until(|| engine.counters()[0].connections == 0);
-    let mut client = BufReader::new(connect(engine.address()));
+    let mut client = BufReader::new(connect(engine.addresses().shared));
     client.get_mut().write_all(b"PING\n").expect("it is open");
     assert_eq!(read_line(&mut client), "+PONG");
 }
@@ -300,14 +312,14 @@ fn each_core_has_a_door_of_its_own_and_all_share_one() {
         client.get_mut().write_all(b"DOOR\n").expect("it is open");
         read_line(&mut client)
     };
-    assert_eq!(ask(engine.address()), "Shared");
-    for (number, address) in engine.core_addresses().iter().enumerate() {
+    assert_eq!(ask(engine.addresses().shared), "Shared");
+    for (number, address) in engine.addresses().cores.iter().enumerate() {
         let before = engine.counters()[number].accepted;
         assert_eq!(ask(*address), "Core");
         until(|| engine.counters()[number].accepted == before + 1);
     }
     // The kernel spreads connections: fifty of them never all go to one core.
-    (0..50).for_each(|_| assert_eq!(ask(engine.address()), "Shared"));
+    (0..50).for_each(|_| assert_eq!(ask(engine.addresses().shared), "Shared"));
     assert!(engine.counters().iter().all(|counters| counters.accepted > 1));
 }
 
@@ -316,7 +328,7 @@ fn connections_that_come_and_go_leave_nothing() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 2)).expect("it starts");
     for round in 0..500 {
-        let mut client = connect(engine.address());
+        let mut client = connect(engine.addresses().shared);
         match round % 3 {
             0 => client.write_all(b"PING\nPI").expect("it is open"),
             1 => client.write_all(b"BIG 100000\n").expect("it is open"),
@@ -335,7 +347,7 @@ fn a_stop_ends_everything_and_the_port_is_free_at_once() {
     let scratch = Scratch::new();
     let config = config(&scratch, 2);
     let engine = start(&config).expect("it starts");
-    let address = engine.address();
+    let address = engine.addresses().shared;
     let mut client = BufReader::new(connect(address));
     client.get_mut().write_all(b"PING\n").expect("it is open");
     assert_eq!(read_line(&mut client), "+PONG");
@@ -355,15 +367,15 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
     let engine = start(&config).expect("it starts");
     assert!(matches!(start(&config), Err(EngineError::Locked(_))));
     let elsewhere = scratch.path().join("elsewhere");
-    let taken = Config { listen: engine.address(), data_dir: elsewhere, ..config.clone() };
+    let taken = Config { listen: engine.addresses().shared, data_dir: elsewhere, ..config.clone() };
     assert!(matches!(start(&taken), Err(EngineError::Listen(..))));
     drop(engine);
     let one_port = Config { core_listen: vec![config.listen], ..config.clone() };
     assert!(matches!(start(&one_port), Err(EngineError::Config(_))));
     let failing = |own: ShardId, _| Double { fail: own == ShardId::new(1), ..Double::new(own, 2) };
-    let error = Engine::start_machines(&config, failing).expect_err("shard 1 fails");
+    let error = Engine::start_machines(&config, |_| failing).expect_err("shard 1 fails");
     assert_eq!(error.to_string(), "shard s1: its log cannot be read (Io)");
     let panicking = |_, _| -> Double { panic!("a broken rule") };
-    let error = Engine::start_machines(&config, panicking).expect_err("it panics");
+    let error = Engine::start_machines(&config, |_| panicking).expect_err("it panics");
     assert!(matches!(error, EngineError::Died(..)));
 }

@@ -244,11 +244,6 @@ impl Uring {
         self.ring.as_raw_fd()
     }
 
-    /// Operations that have not completed.
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
     /// Accepts connections until that ends: [`Held::Socket`] each.
     pub(super) fn accept(&mut self, token: Token, listener: &Rc<OwnedFd>) -> OperationId {
         let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
@@ -720,7 +715,7 @@ mod tests {
         let completion = next(&mut ring);
         assert_eq!(completion.result, Err(rustix::io::Errno::CANCELED.raw_os_error()));
         assert!(!completion.more);
-        assert!(ring.in_flight() <= 1, "only the cancellation may be left");
+        assert!(ring.in_flight <= 1, "only the cancellation may be left");
     }
 
     #[test]
@@ -736,7 +731,7 @@ mod tests {
             let Held::Bytes(bytes) = completion.held else { panic!("no bytes") };
             assert_eq!(bytes, [[1_u8; 8], [0; 8]].concat());
         }
-        assert_eq!(ring.in_flight(), 0);
+        assert_eq!(ring.in_flight, 0);
     }
 
     #[test]

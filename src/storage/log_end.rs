@@ -32,12 +32,14 @@ pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
     let last_batch = end.unwrap_or_else(|| find_end(segments));
     let mut damaged = end.is_none() && last_batch > 0 && !is_found(segments, last_batch);
     let mut before = None;
+    let last_used = segments.iter().rposition(|found| is_used(found, last_batch));
     for (index, found) in segments.iter().enumerate() {
         match &found.content {
             Err(last) => before = Some((*last, true)),
             Ok(content) => {
-                let is_last = index + 1 == segments.len();
-                damaged |= segment_damaged(content, last_batch, is_last, before);
+                let is_behind = last_used.is_none_or(|last| index > last);
+                damaged |= segment_damaged(content, last_batch, is_behind, before);
+                damaged |= content.unreadable;
                 if let Some(last) = counted(content, last_batch).last() {
                     before = Some((last.header.number, last.header.seal));
                 }
@@ -89,18 +91,27 @@ fn is_found(segments: &[FoundSegment], number: u64) -> bool {
         || segments.iter().any(|found| matches!(found.content, Err(last) if last >= number))
 }
 
-/// Whether something that counted is missing from a segment. `before`: the last batch that was seen
-/// before it, and whether that sealed its segment.
+/// Whether a segment has a batch that counts.
+fn is_used(found: &FoundSegment, last_batch: u64) -> bool {
+    match &found.content {
+        Err(_) => true,
+        Ok(content) => counted(content, last_batch).next().is_some(),
+    }
+}
+
+/// Whether something that counted is missing from a segment. `is_behind`: nothing counts in it or
+/// after it. `before`: the last batch that was seen before it, and whether that sealed its segment.
 fn segment_damaged(
     content: &ScannedSegment,
     last_batch: u64,
-    is_last: bool,
+    is_behind: bool,
     before: Option<(u64, bool)>,
 ) -> bool {
     let batches: Vec<&ScannedBatch> = counted(content, last_batch).collect();
     let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
-        // Only the segment that was prepared ahead is empty, and that is the last one.
-        return !is_last || before.is_some_and(|(number, _)| number < last_batch);
+        // Behind the end there are empty ones: what was prepared ahead, and before it those whose
+        // first batches were all on their way to the disk.
+        return !is_behind || before.is_some_and(|(number, _)| number < last_batch);
     };
     let starts_late = first.offset != FIRST_BATCH_OFFSET;
     let gap = batches.windows(2).any(|pair| {
@@ -151,6 +162,23 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_damage_even_at_the_end() {
+        let mut last = segment(1, &[(1, 0), (2, 1)]);
+        last.content.as_mut().expect("it was scanned").unreadable = true;
+        assert_eq!(decide(&[last], None), Verdict { last_batch: 2, damaged: true });
+    }
+
+    /// The log went on in the second segment and prepared the third; of the second's batches none
+    /// came to the disk.
+    #[test]
+    fn two_empty_segments_behind_the_end_are_no_damage() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let segments = [first, segment(2, &[]), segment(3, &[])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+    }
+
+    #[test]
     fn a_segment_before_which_others_were_compacted_away_is_whole() {
         let segments = [segment(5, &[(40, 39), (41, 40)])];
         assert_eq!(decide(&segments, None), Verdict { last_batch: 41, damaged: false });
@@ -173,7 +201,8 @@ mod tests {
             bad_records: Vec::new(),
             lost_records: false,
         };
-        let content = ScannedSegment { header: None, batches: batches.iter().map(batch).collect() };
+        let content =
+            ScannedSegment { batches: batches.iter().map(batch).collect(), ..Default::default() };
         FoundSegment { segment: SegmentId { log: LogId::new(1), number }, content: Ok(content) }
     }
 

@@ -1,6 +1,6 @@
 //! Everything that a shard may hear. With `effect`, the whole contract with a driver.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use crate::base::id::ConnectionId;
 use crate::base::id::ShardId;
@@ -29,12 +29,17 @@ pub enum Event<'a> {
         /// At least one byte.
         bytes: &'a [u8],
     },
-    /// Some of what was to be sent left the driver's buffer.
+    /// The client will send no more. It still gets its answers.
+    EndOfInput {
+        /// Who.
+        connection: ConnectionId,
+    },
+    /// Some of what was to be sent was sent.
     Sent {
         /// To whom.
         connection: ConnectionId,
-        /// How many bytes still wait there.
-        unsent: usize,
+        /// How many bytes left since this was told last.
+        bytes: usize,
     },
     /// The client is gone, or the driver closed the connection as it was told to. Nothing more
     /// comes from it, nothing more is sent to it.
@@ -62,10 +67,10 @@ pub enum Event<'a> {
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer {
-    /// Its address.
-    pub address: IpAddr,
-    /// Its port.
-    pub port: u16,
+    /// The client's end.
+    pub address: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
     /// Through which of the node's ports it came.
     pub door: Door,
 }
