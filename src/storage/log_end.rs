@@ -30,7 +30,9 @@ pub struct Verdict {
 /// `end` is what an earlier start or a clean stop recorded.
 pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
     let last_batch = end.unwrap_or_else(|| find_end(segments));
-    let mut damaged = end.is_none() && last_batch > 0 && !is_found(segments, last_batch);
+    let retired = is_retired(segments, last_batch);
+    let mut damaged =
+        end.is_none() && last_batch > 0 && !retired && !is_found(segments, last_batch);
     let mut before = None;
     let last_used = segments.iter().rposition(|found| is_used(found, last_batch));
     for (index, found) in segments.iter().enumerate() {
@@ -38,7 +40,9 @@ pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
             Err(last) => before = Some((*last, true)),
             Ok(content) => {
                 let is_behind = last_used.is_none_or(|last| index > last);
-                damaged |= segment_damaged(content, last_batch, is_behind, before);
+                // What a recorded end covers may have been let go by compaction since.
+                let before_end = before.filter(|_| !retired && end.is_none());
+                damaged |= segment_damaged(content, last_batch, is_behind, before_end);
                 damaged |= content.unreadable;
                 if let Some(last) = counted(content, last_batch).last() {
                     before = Some((last.header.number, last.header.seal));
@@ -57,7 +61,10 @@ pub fn counted(
     content.batches.iter().filter(move |batch| batch.header.number <= last_batch)
 }
 
-/// The end of a run that crashed: what was synced, and whatever follows it without a gap.
+/// The end of a run that crashed: what was synced, and whatever follows it without a gap. A segment
+/// has its name before anything is written to it, and loses it only when all of it was synced: so
+/// the numbers that are missing between a complete segment and the first batch of the next one
+/// were in segments that compaction let go, and are no gap.
 fn find_end(segments: &[FoundSegment]) -> u64 {
     let synced = segments.iter().map(|found| match &found.content {
         Err(last) => *last,
@@ -66,17 +73,36 @@ fn find_end(segments: &[FoundSegment]) -> u64 {
         }
     });
     let mut end = synced.max().unwrap_or(0);
-    let mut whole: Vec<u64> = scanned(segments)
-        .filter(|batch| batch.is_whole() && batch.header.number > end)
-        .map(|batch| batch.header.number)
-        .collect();
-    whole.sort_unstable();
-    for number in whole {
-        if number == end + 1 {
-            end = number;
+    let mut complete_before = true;
+    for found in segments {
+        let batches = found.content.as_ref().map_or(&[][..], |content| &content.batches);
+        for batch in batches.iter().filter(|batch| batch.is_whole()) {
+            let is_first = batch.offset == FIRST_BATCH_OFFSET && complete_before;
+            if batch.header.number == end + 1 || (batch.header.number > end && is_first) {
+                end = batch.header.number;
+            }
         }
+        complete_before = is_complete(found, end);
     }
     end
+}
+
+/// Whether all batches of a segment up to its seal count.
+fn is_complete(found: &FoundSegment, end: u64) -> bool {
+    match &found.content {
+        Err(_) => true,
+        Ok(content) => {
+            content.batches.last().is_some_and(|last| last.header.seal && last.header.number <= end)
+        }
+    }
+}
+
+/// Whether the last batch that counts was in a segment that compaction let go: what is not complete
+/// begins behind it.
+fn is_retired(segments: &[FoundSegment], last_batch: u64) -> bool {
+    let open = segments.iter().find(|found| !is_complete(found, last_batch));
+    open.and_then(|found| found.content.as_ref().ok()?.batches.first())
+        .is_some_and(|first| first.offset == FIRST_BATCH_OFFSET && first.header.number > last_batch)
 }
 
 fn scanned(segments: &[FoundSegment]) -> impl Iterator<Item = &ScannedBatch> {
@@ -182,6 +208,37 @@ mod tests {
     fn a_segment_before_which_others_were_compacted_away_is_whole() {
         let segments = [segment(5, &[(40, 39), (41, 40)])];
         assert_eq!(decide(&segments, None), Verdict { last_batch: 41, damaged: false });
+    }
+
+    /// The rest was compacted away; a clean stop recorded the end and left a prepared segment.
+    #[test]
+    fn an_empty_segment_behind_a_recorded_end_was_prepared() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let segments = [first, segment(9, &[])];
+        assert_eq!(decide(&segments, Some(7)), Verdict { last_batch: 7, damaged: false });
+    }
+
+    /// Batches 36 and 37 were in a segment that compaction let go. Batch 38 was built before they
+    /// were synced, so nothing says that they were.
+    #[test]
+    fn a_batch_behind_retired_ones_counts() {
+        let segments = [segment(195, &[(38, 35)]), segment(197, &[])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 38, damaged: false });
+    }
+
+    #[test]
+    fn a_torn_batch_behind_retired_ones_is_the_torn_end() {
+        let mut torn = segment(195, &[(38, 35)]);
+        torn.content.as_mut().expect("it was scanned").batches[0].lost_records = true;
+        let segments = [torn, segment(197, &[])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 35, damaged: false });
+    }
+
+    #[test]
+    fn a_batch_behind_one_that_never_came_to_the_disk_does_not_count() {
+        let segments = [segment(1, &[(1, 0), (2, 1)]), segment(2, &[(4, 1)])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {

@@ -237,7 +237,11 @@ impl Model {
     fn matches(&self, state: State, answer: Answer) -> bool {
         match (state, answer) {
             (None, Answer::Absent) => true,
-            (Some(index), Answer::Value(other) | Answer::Deleted(other)) => index == other,
+            (Some(index), Answer::Value(other)) => index == other,
+            // Once the newest was reaped, an older one may speak for the same absence.
+            (Some(index), Answer::Deleted(other)) => {
+                index == other || (other < index && self.operations[index as usize].tombstone)
+            }
             (Some(index), Answer::Absent) => self.operations[index as usize].tombstone,
             _ => false,
         }

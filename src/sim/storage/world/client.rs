@@ -185,7 +185,9 @@ impl World {
                 self.store.quarantine(partition, hash, at);
             }
             Answer::Deleted(_) if self.rng.chance(self.plan.reap_percent, 100) => {
-                let Fetched::Here(record) = self.store.fetch(at, &self.disk) else { return };
+                if !matches!(self.store.fetch(at, &self.disk), Fetched::Here(_)) {
+                    return;
+                }
                 if self.store.reap(partition, hash, at) {
                     self.coverage.note(Sometimes::Reaped);
                 }
