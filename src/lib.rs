@@ -1,6 +1,8 @@
 //! Stator: the store of the Dynamo paper (SOSP 2007), one deterministic shard a core.
 
 pub mod base;
+#[cfg(feature = "engine")]
+pub mod engine;
 pub mod protocol;
 pub mod sim;
 pub mod storage;
