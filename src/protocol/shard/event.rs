@@ -1,6 +1,6 @@
 //! Everything that a shard may hear. With `effect`, the whole contract with a driver.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use crate::base::id::ConnectionId;
 use crate::base::id::ShardId;
@@ -28,6 +28,11 @@ pub enum Event<'a> {
         connection: ConnectionId,
         /// At least one byte.
         bytes: &'a [u8],
+    },
+    /// The client will send no more. It still gets its answers.
+    EndOfInput {
+        /// Who.
+        connection: ConnectionId,
     },
     /// Some of what was to be sent left the driver's buffer.
     Sent {
@@ -62,10 +67,10 @@ pub enum Event<'a> {
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer {
-    /// Its address.
-    pub address: IpAddr,
-    /// Its port.
-    pub port: u16,
+    /// The client's end.
+    pub address: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
     /// Through which of the node's ports it came.
     pub door: Door,
 }
