@@ -1,5 +1,7 @@
 //! Stator: the store of the Dynamo paper (SOSP 2007), one deterministic shard a core.
 
 pub mod base;
+#[cfg(feature = "engine")]
+pub mod config;
 pub mod protocol;
 pub mod storage;
