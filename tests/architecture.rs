@@ -38,7 +38,17 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     //
-    ("config", &["base", "storage", "protocol/session", "protocol/coordinator", "protocol/shard"]),
+    (
+        "config",
+        &[
+            "base",
+            "storage",
+            "protocol/version",
+            "protocol/session",
+            "protocol/coordinator",
+            "protocol/shard",
+        ],
+    ),
     //
     (
         "engine",

@@ -55,6 +55,9 @@ pub const PROGRESS_BYTES: usize = 256 * 1024;
 /// How long a client may take to say its password.
 pub const PASSWORD_SECONDS: u64 = 5;
 
+/// What a connection calls itself or its library, in bytes. It is kept as long as the connection.
+pub const CLIENT_NAME_BYTES_MAX: usize = 1024;
+
 /// Siblings of one key at which an operator is warned: a client writes without contexts.
 pub const SIBLINGS_WARN: usize = 25;
 

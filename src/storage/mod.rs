@@ -564,10 +564,11 @@ impl Store {
         Ok(Appended { location: at, sequence: order.sequence() })
     }
 
-    /// Forgets a synced tombstone that nobody needs any more: its key costs no memory then.
-    /// False if it is not there, is no tombstone or is not synced.
-    pub fn reap(&mut self, partition: PartitionId, hash: u64, at: Location, order: Order) -> bool {
-        let ready = at.marks().tombstone && self.is_synced(order);
+    /// Forgets a tombstone that nobody needs any more: its key costs no memory then. False if it is
+    /// not there, is no tombstone, or its segment is not known to be synced to its end.
+    pub fn reap(&mut self, partition: PartitionId, hash: u64, at: Location) -> bool {
+        let stage = self.segments.get(at.slot()).stage;
+        let ready = at.marks().tombstone && matches!(stage, Stage::Synced | Stage::Indexed);
         if !ready || !self.keydirs[partition.to_raw() as usize].remove(hash, at) {
             return false;
         }

@@ -29,6 +29,8 @@ pub enum RequestError {
     },
     /// Too much waits for the disk. Nothing was done; try again in a moment.
     Busy,
+    /// This core holds as much for its clients as it may. Nothing was done; reads go on.
+    OutOfMemory,
     /// The disk is full. Nothing was stored; reads go on.
     ReadOnlyFull,
     /// A write to the disk failed: this node's log takes nothing until a restart. Nothing was done.
@@ -67,6 +69,9 @@ impl fmt::Display for RequestError {
                  DYN.GET it and DYN.PUT one value with the context of that"
             ),
             Self::Busy => f.write_str("BUSY too much waits for the disk; try again in a moment"),
+            Self::OutOfMemory => f.write_str(
+                "OOM this core's memory for clients is used up; reads go on, try again in a moment",
+            ),
             Self::ReadOnlyFull => {
                 f.write_str("READONLY the disk is full; writes go on when there is room")
             }

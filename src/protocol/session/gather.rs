@@ -57,6 +57,11 @@ impl Gather {
         match (bytes.first(), self.kind) {
             (Some(b'-'), _) => self.fail(part, bytes),
             (_, KeysKind::Values) if self.error.is_none() => {
+                if self.values.is_empty() {
+                    // Values of one request are often of one size; a few large ones may grow it.
+                    let all = bytes.len().saturating_mul(self.places.len());
+                    self.values.reserve(all.min(RESERVED_BYTES_MAX));
+                }
                 let start = self.values.len();
                 self.values.extend_from_slice(bytes);
                 self.places[usize::from(part)] = (start, self.values.len());
@@ -95,6 +100,9 @@ impl Gather {
         }
     }
 }
+
+/// What is set aside for the values of one request before they are there.
+const RESERVED_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

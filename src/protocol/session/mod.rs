@@ -375,6 +375,10 @@ impl Session {
 
     /// Goes on with what was kept.
     fn resume(&mut self, now: Now, executor: &mut impl Executor, out: &mut Vec<u8>) {
+        if self.is_stalled() {
+            // We hold the client up, so its request may take as long as it takes us.
+            self.request_progress = None;
+        }
         if self.unread() == 0 || self.is_stalled() || !self.reads() {
             return;
         }

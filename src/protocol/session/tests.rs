@@ -288,6 +288,16 @@ fn a_request_that_does_not_go_on_is_cut_off() {
     client.session.tick(client.now);
     assert_eq!(client.session.state(), State::Abort(Closing::SlowRequest));
 
+    // While its replies wait for others, its request may wait too.
+    let mut client = Client::open(open_settings());
+    client.executor.parking = Parking::All;
+    client.says("GET a\r\nSET a");
+    assert!(client.session.deadline().is_some());
+    client.takes_replies = false;
+    let (request, _) = client.executor.parked.remove(0);
+    client.answer(request, &vec![b'v'; OUTPUT_BYTES_SOFT + 1]);
+    assert!(client.session.request_progress.is_none());
+
     let mut client = Client::open(open_settings());
     client.says("PI");
     client.says("NG\r\n");
@@ -320,6 +330,8 @@ fn a_long_backlog_is_worked_off_in_little_time() {
     while let Some((request, reply)) = client.executor.parked.pop() {
         client.answer(request, &reply);
         answered += 1;
+        let session = &client.session;
+        assert!(session.read <= session.input.len() / 2, "what is done with is not kept");
     }
     assert_eq!(answered, 150_000);
     assert_eq!(client.session.unread(), 0);

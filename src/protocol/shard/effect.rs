@@ -29,6 +29,11 @@ pub enum Effect {
         /// Whom.
         connection: ConnectionId,
     },
+    /// Close the connection at once; what was not sent is lost. [`super::Event::Closed`] follows.
+    Abort {
+        /// Whom.
+        connection: ConnectionId,
+    },
     /// Read nothing more from it for now: its requests wait.
     StopReading {
         /// From whom.

@@ -34,12 +34,12 @@ pub enum Event<'a> {
         /// Who.
         connection: ConnectionId,
     },
-    /// Some of what was to be sent left the driver's buffer.
+    /// Some of what was to be sent was sent.
     Sent {
         /// To whom.
         connection: ConnectionId,
-        /// How many bytes still wait there.
-        unsent: usize,
+        /// How many bytes left since this was told last.
+        bytes: usize,
     },
     /// The client is gone, or the driver closed the connection as it was told to. Nothing more
     /// comes from it, nothing more is sent to it.

@@ -22,6 +22,7 @@ use super::command::word;
 use super::error::CommandError;
 use super::number;
 use super::table::Name;
+use crate::base::limits::CLIENT_NAME_BYTES_MAX;
 use crate::base::limits::REQUEST_TIMEOUT_MILLIS_MAX;
 use crate::base::limits::SCAN_PATTERN_BYTES_MAX;
 use crate::base::time::Wall;
@@ -415,6 +416,9 @@ pub(super) fn auth(request: Request<'_>) -> Result<Credentials<'_>, CommandError
 
 /// A name that fits into a line of words.
 pub(super) fn client_name(name: &[u8]) -> Result<&[u8], CommandError<'_>> {
+    if name.len() > CLIENT_NAME_BYTES_MAX {
+        return Err(CommandError::Text(CLIENT_NAME_TOO_BIG));
+    }
     if is_one_word(name) {
         return Ok(name);
     }
@@ -442,8 +446,16 @@ pub(super) fn client_library<'a>(
             return Err(CommandError::About { before, word: attribute, after: "'" });
         }
     };
-    if is_one_word(value) { Ok(command(value)) } else { Err(CommandError::Text(wrong)) }
+    match value.len() {
+        ..=CLIENT_NAME_BYTES_MAX if is_one_word(value) => Ok(command(value)),
+        ..=CLIENT_NAME_BYTES_MAX => Err(CommandError::Text(wrong)),
+        _ => Err(CommandError::Text(CLIENT_NAME_TOO_BIG)),
+    }
 }
+
+const CLIENT_NAME_TOO_BIG: &str = "TOOBIG what a client calls itself has at most 1024 bytes";
+
+const _: () = assert!(CLIENT_NAME_BYTES_MAX == 1024, "the error above tells it");
 
 fn is_one_word(text: &[u8]) -> bool {
     text.iter().all(|byte| (b'!'..=b'~').contains(byte))

@@ -183,6 +183,16 @@ fn what_cannot_be_right_is_refused_with_its_reason_and_a_way_out() {
 }
 
 #[test]
+fn names_of_clients_have_a_bound() {
+    let longest = "n".repeat(1024);
+    for words in [&["CLIENT", "SETNAME"][..], &["CLIENT", "SETINFO", "LIB-NAME"]] {
+        let bytes = frame(&[words, &[&longest]].concat());
+        parsed(&bytes, |command| assert!(command.is_ok()));
+        assert!(refused(&format!("{} {longest}n", words.join(" "))).starts_with("-TOOBIG "));
+    }
+}
+
+#[test]
 fn keys_have_a_bound() {
     let longest = "k".repeat(KEY_BYTES_MAX);
     let bytes = frame(&["GET", &longest]);
