@@ -6,4 +6,5 @@ pub mod cli;
 #[cfg(feature = "engine")]
 pub mod config;
 pub mod protocol;
+pub mod sim;
 pub mod storage;

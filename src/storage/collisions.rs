@@ -1,9 +1,17 @@
 //! Two keys of one hash: whose record is whose can be read in the records alone.
 //!
 //! The keydir keeps no keys. While a shard runs, it compares the keys of the records that it
-//! fetches; at a start it has only hashes. So a record says when it was written beside another key
-//! of its hash, and for those few a start reads the keys. Records that do not say so are of one
-//! key: had another been there, the later of the two would say it.
+//! fetches; at a start it has only hashes. So the first record of a key says whether another key of
+//! its hash was there, all later ones of that key repeat it, and for those few a start reads the
+//! keys.
+//!
+//! # Why the other records need not be read
+//!
+//! Of the keys of one hash that are alive at a time at most one does not say so: whoever came
+//! beside it does. What an earlier such key left behind is older than the first record of the
+//! present one, for it was reaped before that came. So the newest of these records speaks for all
+//! of them, and its key is told apart from the others by reading it too. The mark must not change
+//! while a key lives: a deleted key whose last record had lost it came back after a start.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -16,6 +24,7 @@ use crate::storage::effect::File;
 use crate::storage::location::Location;
 use crate::storage::record;
 use crate::storage::record::Order;
+use crate::storage::recovery::READ_FAILURES_MAX;
 use crate::storage::restore::Restored;
 use crate::storage::restore::supersedes;
 use crate::storage::segments::Segments;
@@ -35,6 +44,8 @@ struct Group {
 #[derive(Debug)]
 pub struct Collisions {
     groups: VecDeque<Group>,
+    /// Failures in a row to read the present record.
+    read_failures: u32,
 }
 
 impl Collisions {
@@ -52,7 +63,7 @@ impl Collisions {
             let (by_key, damaged) = (BTreeMap::new(), Vec::new());
             Group { partition, hash, to_read, by_key, damaged }
         };
-        Self { groups: collisions.into_iter().map(group).collect() }
+        Self { groups: collisions.into_iter().map(group).collect(), read_failures: 0 }
     }
 
     /// The next record to read. `None`: all is known.
@@ -71,6 +82,11 @@ impl Collisions {
 
     /// The record that [`Collisions::next_operation`] asked for was read, or could not be.
     pub fn done(&mut self, result: Result<Done, Failure>, restored: &Restored) {
+        if result.is_err() && self.read_failures < READ_FAILURES_MAX {
+            self.read_failures += 1;
+            return;
+        }
+        self.read_failures = 0;
         let group = self.groups.front_mut().expect("an operation was asked for");
         let (order, at) = group.to_read.pop().expect("an operation was asked for");
         let segment = restored.segments.get(at.slot()).id;

@@ -347,7 +347,8 @@ impl Compaction {
         // A record that was marked as damaged and now reads well is healed by its copy.
         let old = found.iter().copied().find(|at| *at == here || *at == here.damaged());
         let live = old.is_some();
-        let superseded = !found.is_empty() && !entry.collides;
+        // A start takes all records that do not collide for those of one key: see `collisions`.
+        let superseded = !entry.collides && found.iter().any(|at| !at.marks().collides);
         let carried = entry.tombstone
             && !superseded
             && predecessor_possible(tables.segments, slot, entry.order);

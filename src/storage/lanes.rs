@@ -62,6 +62,8 @@ pub(in crate::storage) struct Lanes {
     preparing: bool,
     indexing: bool,
     removing: bool,
+    /// The segment whose removal failed last: its file may have been renamed already.
+    unsure_of: Option<SegmentSlot>,
     recyclable: Vec<File>,
     compaction: Option<Box<Compaction>>,
     compacting: bool,
@@ -104,6 +106,9 @@ impl Store {
             return None;
         }
         let idle = !self.lanes.compacting && self.lanes.retry_at.is_none() && !self.lanes.stopping;
+        if idle && self.lanes.compaction.is_none() && self.lanes.consider_compaction {
+            return Some(Instant::START);
+        }
         if let Some(compaction) = self.lanes.compaction.as_deref()
             && idle
             && !self.compaction_awaits(compaction)
@@ -184,6 +189,7 @@ impl Store {
             }
             Job::Remove { slot, kept, .. } => {
                 self.lanes.removing = false;
+                self.lanes.unsure_of.take_if(|unsure| *unsure == slot);
                 self.lanes.recyclable.extend(kept);
                 self.cache.forget_segment(slot);
                 self.segments.remove(slot);
@@ -213,8 +219,9 @@ impl Store {
                 self.segments.get_mut(slot).stage = Stage::Indexed;
             }
             Job::CleanUp { .. } => self.lanes.compacting = false,
-            Job::Remove { kept, .. } => {
+            Job::Remove { slot, kept, .. } => {
                 self.lanes.removing = false;
+                self.lanes.unsure_of = Some(slot);
                 self.lanes.remains.extend(kept);
             }
             Job::Stop { .. } => self.notices.push_back(Notice::Stopped),
@@ -366,7 +373,9 @@ impl Store {
             let segment = self.segments.get(slot);
             (segment.id, segment.file_bytes)
         };
-        let recycle = file_bytes == self.settings.segment_bytes
+        // A rename that failed may have happened; then only the unlink would not fail for ever.
+        let recycle = self.lanes.unsure_of != Some(slot)
+            && file_bytes == self.settings.segment_bytes
             && self.lanes.recyclable.len() < RECYCLABLE_MAX;
         let kept = recycle.then(|| self.lanes.temporaries.next(id.log));
         let mut script = Script::new([Bulk::Unlink { file: File::Index(id) }]);

@@ -30,14 +30,20 @@ pub struct Verdict {
 /// `end` is what an earlier start or a clean stop recorded.
 pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
     let last_batch = end.unwrap_or_else(|| find_end(segments));
-    let mut damaged = end.is_none() && last_batch > 0 && !is_found(segments, last_batch);
+    let retired = is_retired(segments, last_batch);
+    let mut damaged =
+        end.is_none() && last_batch > 0 && !retired && !is_found(segments, last_batch);
     let mut before = None;
+    let last_used = segments.iter().rposition(|found| is_used(found, last_batch));
     for (index, found) in segments.iter().enumerate() {
         match &found.content {
             Err(last) => before = Some((*last, true)),
             Ok(content) => {
-                let is_last = index + 1 == segments.len();
-                damaged |= segment_damaged(content, last_batch, is_last, before);
+                let is_behind = last_used.is_none_or(|last| index > last);
+                // What a recorded end covers may have been let go by compaction since.
+                let before_end = before.filter(|_| !retired && end.is_none());
+                damaged |= segment_damaged(content, last_batch, is_behind, before_end);
+                damaged |= content.unreadable;
                 if let Some(last) = counted(content, last_batch).last() {
                     before = Some((last.header.number, last.header.seal));
                 }
@@ -55,7 +61,10 @@ pub fn counted(
     content.batches.iter().filter(move |batch| batch.header.number <= last_batch)
 }
 
-/// The end of a run that crashed: what was synced, and whatever follows it without a gap.
+/// The end of a run that crashed: what was synced, and whatever follows it without a gap. A segment
+/// has its name before anything is written to it, and loses it only when all of it was synced: so
+/// the numbers that are missing between a complete segment and the first batch of the next one
+/// were in segments that compaction let go, and are no gap.
 fn find_end(segments: &[FoundSegment]) -> u64 {
     let synced = segments.iter().map(|found| match &found.content {
         Err(last) => *last,
@@ -64,17 +73,36 @@ fn find_end(segments: &[FoundSegment]) -> u64 {
         }
     });
     let mut end = synced.max().unwrap_or(0);
-    let mut whole: Vec<u64> = scanned(segments)
-        .filter(|batch| batch.is_whole() && batch.header.number > end)
-        .map(|batch| batch.header.number)
-        .collect();
-    whole.sort_unstable();
-    for number in whole {
-        if number == end + 1 {
-            end = number;
+    let mut complete_before = true;
+    for found in segments {
+        let batches = found.content.as_ref().map_or(&[][..], |content| &content.batches);
+        for batch in batches.iter().filter(|batch| batch.is_whole()) {
+            let is_first = batch.offset == FIRST_BATCH_OFFSET && complete_before;
+            if batch.header.number == end + 1 || (batch.header.number > end && is_first) {
+                end = batch.header.number;
+            }
         }
+        complete_before = is_complete(found, end);
     }
     end
+}
+
+/// Whether all batches of a segment up to its seal count.
+fn is_complete(found: &FoundSegment, end: u64) -> bool {
+    match &found.content {
+        Err(_) => true,
+        Ok(content) => {
+            content.batches.last().is_some_and(|last| last.header.seal && last.header.number <= end)
+        }
+    }
+}
+
+/// Whether the last batch that counts was in a segment that compaction let go: what is not complete
+/// begins behind it.
+fn is_retired(segments: &[FoundSegment], last_batch: u64) -> bool {
+    let open = segments.iter().find(|found| !is_complete(found, last_batch));
+    open.and_then(|found| found.content.as_ref().ok()?.batches.first())
+        .is_some_and(|first| first.offset == FIRST_BATCH_OFFSET && first.header.number > last_batch)
 }
 
 fn scanned(segments: &[FoundSegment]) -> impl Iterator<Item = &ScannedBatch> {
@@ -89,18 +117,27 @@ fn is_found(segments: &[FoundSegment], number: u64) -> bool {
         || segments.iter().any(|found| matches!(found.content, Err(last) if last >= number))
 }
 
-/// Whether something that counted is missing from a segment. `before`: the last batch that was seen
-/// before it, and whether that sealed its segment.
+/// Whether a segment has a batch that counts.
+fn is_used(found: &FoundSegment, last_batch: u64) -> bool {
+    match &found.content {
+        Err(_) => true,
+        Ok(content) => counted(content, last_batch).next().is_some(),
+    }
+}
+
+/// Whether something that counted is missing from a segment. `is_behind`: nothing counts in it or
+/// after it. `before`: the last batch that was seen before it, and whether that sealed its segment.
 fn segment_damaged(
     content: &ScannedSegment,
     last_batch: u64,
-    is_last: bool,
+    is_behind: bool,
     before: Option<(u64, bool)>,
 ) -> bool {
     let batches: Vec<&ScannedBatch> = counted(content, last_batch).collect();
     let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
-        // Only the segment that was prepared ahead is empty, and that is the last one.
-        return !is_last || before.is_some_and(|(number, _)| number < last_batch);
+        // Behind the end there are empty ones: what was prepared ahead, and before it those whose
+        // first batches were all on their way to the disk.
+        return !is_behind || before.is_some_and(|(number, _)| number < last_batch);
     };
     let starts_late = first.offset != FIRST_BATCH_OFFSET;
     let gap = batches.windows(2).any(|pair| {
@@ -151,9 +188,57 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_damage_even_at_the_end() {
+        let mut last = segment(1, &[(1, 0), (2, 1)]);
+        last.content.as_mut().expect("it was scanned").unreadable = true;
+        assert_eq!(decide(&[last], None), Verdict { last_batch: 2, damaged: true });
+    }
+
+    /// The log went on in the second segment and prepared the third; of the second's batches none
+    /// came to the disk.
+    #[test]
+    fn two_empty_segments_behind_the_end_are_no_damage() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let segments = [first, segment(2, &[]), segment(3, &[])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+    }
+
+    #[test]
     fn a_segment_before_which_others_were_compacted_away_is_whole() {
         let segments = [segment(5, &[(40, 39), (41, 40)])];
         assert_eq!(decide(&segments, None), Verdict { last_batch: 41, damaged: false });
+    }
+
+    /// The rest was compacted away; a clean stop recorded the end and left a prepared segment.
+    #[test]
+    fn an_empty_segment_behind_a_recorded_end_was_prepared() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let segments = [first, segment(9, &[])];
+        assert_eq!(decide(&segments, Some(7)), Verdict { last_batch: 7, damaged: false });
+    }
+
+    /// Batches 36 and 37 were in a segment that compaction let go. Batch 38 was built before they
+    /// were synced, so nothing says that they were.
+    #[test]
+    fn a_batch_behind_retired_ones_counts() {
+        let segments = [segment(195, &[(38, 35)]), segment(197, &[])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 38, damaged: false });
+    }
+
+    #[test]
+    fn a_torn_batch_behind_retired_ones_is_the_torn_end() {
+        let mut torn = segment(195, &[(38, 35)]);
+        torn.content.as_mut().expect("it was scanned").batches[0].lost_records = true;
+        let segments = [torn, segment(197, &[])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 35, damaged: false });
+    }
+
+    #[test]
+    fn a_batch_behind_one_that_never_came_to_the_disk_does_not_count() {
+        let segments = [segment(1, &[(1, 0), (2, 1)]), segment(2, &[(4, 1)])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {
@@ -173,7 +258,8 @@ mod tests {
             bad_records: Vec::new(),
             lost_records: false,
         };
-        let content = ScannedSegment { header: None, batches: batches.iter().map(batch).collect() };
+        let content =
+            ScannedSegment { batches: batches.iter().map(batch).collect(), ..Default::default() };
         FoundSegment { segment: SegmentId { log: LogId::new(1), number }, content: Ok(content) }
     }
 

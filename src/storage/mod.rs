@@ -443,7 +443,9 @@ impl Store {
         self.commit.unsynced_bytes()
     }
 
-    /// The records that may be this key's: their keys must be compared.
+    /// The records that may be this key's: their keys must be compared. If one of several is
+    /// [`Fetched::Damaged`], it may be the newest of any key of this hash, and none of the others
+    /// is the last word.
     pub fn find(&self, partition: PartitionId, hash: u64) -> Candidates {
         self.keydirs[partition.to_raw() as usize].find(hash)
     }
@@ -533,7 +535,11 @@ impl Store {
         let length = record::record_length(write.key.len(), write.value.len());
         self.make_room(length, out)?;
         let found = self.find(write.partition, write.hash);
-        let collides = found.iter().any(|at| Some(*at) != write.replaces);
+        // Decided when a key comes into being, and kept as long as it lives: see `collisions`.
+        let collides = match write.replaces {
+            Some(old) => old.marks().collides,
+            None => !found.is_empty(),
+        };
         let record_of = |order| NewRecord {
             order,
             hash: write.hash,

@@ -22,6 +22,9 @@ use crate::storage::scan::ScannedSegment;
 /// Segments are read in pieces of this size, in bytes.
 const PIECE_BYTES: u32 = 1024 * 1024;
 
+/// What cannot be read at a start is tried again so often, then it is damage.
+pub(in crate::storage) const READ_FAILURES_MAX: u32 = 3;
+
 /// What a segment has, as far as it was found.
 #[derive(Debug)]
 pub enum Content {
@@ -75,6 +78,8 @@ pub struct Recovery {
     steps: VecDeque<Step>,
     found: Found,
     lengths: BTreeMap<SegmentId, u64>,
+    /// Failures in a row to read the present piece.
+    read_failures: u32,
 }
 
 impl Recovery {
@@ -82,7 +87,7 @@ impl Recovery {
     pub fn new(own: LogId, adopted: &[LogId]) -> Self {
         let mut steps = VecDeque::from([Step::CreateDirectory(own), Step::List(own)]);
         steps.extend(adopted.iter().map(|log| Step::List(*log)));
-        Self { steps, found: Found::default(), lengths: BTreeMap::new() }
+        Self { steps, found: Found::default(), lengths: BTreeMap::new(), read_failures: 0 }
     }
 
     /// The next operation. `None`: all was read, take it with [`Recovery::finish`].
@@ -122,6 +127,7 @@ impl Recovery {
             (Step::Index(segment, _), Ok(Done::Read(bytes))) => self.index_read(segment, &bytes),
             (Step::Index(segment, _), Err(_)) => self.scan(segment),
             (Step::Segment(mut scan), Ok(Done::Read(bytes))) => {
+                self.read_failures = 0;
                 scan.feed(&bytes, |_, _, _| {});
                 if scan.at_end() {
                     self.segment_read(*scan);
@@ -129,10 +135,13 @@ impl Recovery {
                     self.steps.push_front(Step::Segment(scan));
                 }
             }
+            (Step::Segment(scan), Err(Failure::Io)) if self.read_failures < READ_FAILURES_MAX => {
+                self.read_failures += 1;
+                self.steps.push_front(Step::Segment(scan));
+            }
             (Step::Segment(mut scan), Err(Failure::Io)) => {
-                // A piece that cannot be read is damage of that piece, not of the start.
-                let missing = PIECE_BYTES.min(scan.missing());
-                scan.feed(&vec![0; missing as usize], |_, _, _| {});
+                self.read_failures = 0;
+                scan.skip_unreadable(PIECE_BYTES);
                 if scan.at_end() {
                     self.segment_read(*scan);
                 } else {

@@ -190,7 +190,9 @@ impl Restored {
         segment.cleaned_at = compacted.map_or(Order(0), |compacted| compacted.cleaned_at);
         self.highest_order = self.highest_order.max(segment.cleaned_at);
         let complete = compacted.is_some_and(|compacted| compacted.batches == segment.last_batch);
-        let lost = !complete || content.batches.iter().any(|batch| batch.lost_records);
+        let lost = !complete
+            || content.unreadable
+            || content.batches.iter().any(|batch| batch.lost_records);
         let whole = content.batches.iter().all(|batch| batch.is_whole());
         segment.quarantined = lost || !whole;
         let slot = self.segments.add(segment);

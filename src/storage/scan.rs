@@ -46,6 +46,8 @@ pub struct ScannedSegment {
     pub header: Option<SegmentHeader>,
     /// All batches with good headers, in the order of their offsets.
     pub batches: Vec<ScannedBatch>,
+    /// Whether the disk did not give all of it: what is missing may have been synced.
+    pub unreadable: bool,
 }
 
 /// A scan in progress.
@@ -105,6 +107,14 @@ impl Scan {
         let used = used.min(self.held.len());
         self.held.drain(..used);
         self.position += used as u32;
+    }
+
+    /// The disk does not give the next piece. It counts as bad, and never as the torn end: for all
+    /// that is known it was synced.
+    pub fn skip_unreadable(&mut self, piece_bytes: u32) {
+        self.found.unreadable = true;
+        let missing = piece_bytes.min(self.missing());
+        self.feed(&vec![0; missing as usize], |_, _, _| {});
     }
 
     /// What was found. Call it at the end.

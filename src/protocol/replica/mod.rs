@@ -65,27 +65,25 @@ pub fn look_up<'a>(
     resident: &'a dyn Resident,
     target: &Target<'_>,
 ) -> Lookup<'a> {
-    let mut damaged = None;
+    let (mut found, mut damaged) = (None, None);
     for at in store.find(target.partition, target.hash) {
         match store.fetch(at, resident) {
             Fetched::Away => return Lookup::Away(at),
             // It may be this key's, and newer than what else is found.
             Fetched::Damaged => damaged = Some(at),
             Fetched::Here(view) if view.key == target.key => {
-                let held = Held { at, order: view.header.order, bytes: view.value };
-                let doubtful = store.damaged_upto().is_some_and(|upto| held.order <= upto);
-                return match damaged {
-                    None if !doubtful => Lookup::Found(held),
-                    _ => Lookup::Damaged(Some(at)),
-                };
+                found = Some(Held { at, order: view.header.order, bytes: view.value });
             }
             Fetched::Here(_) => {}
         }
     }
-    match damaged {
-        Some(at) => Lookup::Damaged(Some(at)),
-        None if store.damaged_upto().is_some() => Lookup::Damaged(None),
-        None => Lookup::Missing,
+    let lost_upto = store.damaged_upto();
+    match (found, damaged) {
+        (Some(held), None) if lost_upto.is_none_or(|upto| held.order > upto) => Lookup::Found(held),
+        (Some(held), _) => Lookup::Damaged(Some(held.at)),
+        (None, Some(at)) => Lookup::Damaged(Some(at)),
+        (None, None) if lost_upto.is_some() => Lookup::Damaged(None),
+        (None, None) => Lookup::Missing,
     }
 }
 

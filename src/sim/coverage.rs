@@ -1,0 +1,133 @@
+//! What happened at least once: a simulator that never tears a write proves nothing about tearing.
+
+use std::fmt;
+
+macro_rules! sometimes {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Something that must happen in some of the seeds of a test run.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Sometimes {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Sometimes {
+            /// Everything that there is to happen.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+sometimes! {
+    /// The power went.
+    Crash,
+    /// The process was killed, and the kernel finished what was in flight.
+    Kill,
+    /// A crash kept a part of an append.
+    AppendTorn,
+    /// Records that were applied and not synced were gone after a crash.
+    TailLost,
+    /// Records that were applied and not synced survived a crash.
+    TailKept,
+    /// A crash came while recovery was running.
+    CrashInRecovery,
+    /// A crash came while compaction had files half made.
+    CompactionInterrupted,
+    /// An append failed.
+    AppendFailed,
+    /// A read failed.
+    ReadFailed,
+    /// An operation in the background failed.
+    BulkFailed,
+    /// There was no room.
+    NoSpace,
+    /// A store said that it was read-only.
+    BecameReadOnly,
+    /// A store took writes again without a restart.
+    Healed,
+    /// A store gave up its log.
+    Poisoned,
+    /// A store could not read what is on its disk.
+    StartFailed,
+    /// A store was stopped in order.
+    CleanStop,
+    /// The log was read at a start, record by record.
+    ScannedSegment,
+    /// An index file was read at a start.
+    LoadedIndex,
+    /// An index file was harmed.
+    IndexDamaged,
+    /// A segment was harmed.
+    SegmentDamaged,
+    /// A record was answered as damaged.
+    FoundDamaged,
+    /// A partition was suspect.
+    FoundSuspect,
+    /// A damaged or suspect key was written again and answered right.
+    Rewritten,
+    /// A segment was removed or recycled: compaction ended.
+    SegmentRetired,
+    /// A retired segment became a new one.
+    SegmentRecycled,
+    /// Two keys of a partition had the same hash.
+    Collision,
+    /// A read was served without waiting.
+    ReadHere,
+    /// A read had to ask the disk.
+    ReadAway,
+    /// A record moved while it was being read.
+    MovedWhileRead,
+    /// A tombstone was forgotten.
+    Reaped,
+    /// A write was refused for want of memory.
+    Busy,
+    /// A log was adopted by one with another number.
+    Adopted,
+    /// Two recoveries of the same bytes, with and without index files, were compared.
+    IndexCompared,
+}
+
+/// How often each of them happened.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Coverage {
+    counts: Vec<u64>,
+}
+
+impl Coverage {
+    /// It happened.
+    pub fn note(&mut self, what: Sometimes) {
+        self.add(what, 1);
+    }
+
+    /// How often it happened.
+    pub fn count(&self, what: Sometimes) -> u64 {
+        self.counts.get(what as usize).copied().unwrap_or(0)
+    }
+
+    /// Adds what happened elsewhere.
+    pub fn join(&mut self, other: &Self) {
+        for what in Sometimes::ALL {
+            self.add(*what, other.count(*what));
+        }
+    }
+
+    /// What never happened.
+    pub fn missing(&self) -> Vec<Sometimes> {
+        Sometimes::ALL.iter().copied().filter(|what| self.count(*what) == 0).collect()
+    }
+
+    fn add(&mut self, what: Sometimes, count: u64) {
+        if self.counts.is_empty() {
+            self.counts = vec![0; Sometimes::ALL.len()];
+        }
+        self.counts[what as usize] += count;
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for what in Sometimes::ALL {
+            writeln!(f, "{:>10}  {what:?}", self.count(*what))?;
+        }
+        Ok(())
+    }
+}
