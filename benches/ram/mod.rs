@@ -33,16 +33,16 @@ use stator::storage::effect::File;
 use stator::storage::effect::Resident;
 
 /// The one client.
-pub const CLIENT: ConnectionId = ConnectionId::new(1);
+pub(crate) const CLIENT: ConnectionId = ConnectionId::new(1);
 
 /// A shard, its disk, and its client's end of the connection.
-pub struct Ram {
+pub(crate) struct Ram {
     shard: Shard,
     files: Files,
     out: Outbox<Effect>,
     clock: u64,
     /// What the client was sent.
-    pub received: Vec<u8>,
+    pub(crate) received: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -63,7 +63,7 @@ enum Answer {
 
 impl Ram {
     /// A shard that has started, with one client connected. All keys are of one namespace.
-    pub fn new(namespace: Namespace) -> Self {
+    pub(crate) fn new(namespace: Namespace) -> Self {
         let mut ram = Self {
             shard: Shard::new(settings(namespace), 7),
             files: Files::default(),
@@ -80,7 +80,7 @@ impl Ram {
     }
 
     /// One turn: these bytes of the client, and everything that follows from them.
-    pub fn turn(&mut self, bytes: &[u8]) {
+    pub(crate) fn turn(&mut self, bytes: &[u8]) {
         self.received.clear();
         self.handle(Event::Received { connection: CLIENT, bytes });
         self.handle(Event::TurnEnd);

@@ -215,27 +215,28 @@ impl Engine {
     }
 
     /// Starts a node, and returns when all its shards answer requests. `settings` is called once,
-    /// when the ports are open, and gives the settings of each shard in order.
+    /// when the ports are open and the directory is locked, and gives the settings of each shard in
+    /// order.
     ///
     /// # Errors
     ///
     /// [`EngineError`]; nothing is left running.
     pub fn start(
         config: &Config,
-        settings: impl FnOnce(&Addresses) -> Vec<Settings>,
+        settings: impl FnOnce(&Addresses) -> Result<Vec<Settings>, EngineError>,
     ) -> Result<Self, EngineError> {
         Self::start_machines(config, |addresses| {
-            let settings = settings(addresses);
+            let settings = settings(addresses)?;
             assert_eq!(settings.len(), usize::from(config.shards), "settings for each shard");
-            move |shard: ShardId, entropy| {
+            Ok(move |shard: ShardId, entropy| {
                 Shard::new(settings[usize::from(shard.to_raw())].clone(), entropy)
-            }
+            })
         })
     }
 
     fn start_machines<M: Machine, F: Fn(ShardId, u64) -> M + Send + Sync + 'static>(
         config: &Config,
-        make: impl FnOnce(&Addresses) -> F,
+        make: impl FnOnce(&Addresses) -> Result<F, EngineError>,
     ) -> Result<Self, EngineError> {
         check(config)?;
         let lock = machine::prepare_directory(&config.data_dir)?;
@@ -246,7 +247,7 @@ impl Engine {
             shared[0].local_addr().map_err(|error| EngineError::Listen(config.listen, error))?;
         let (core_sockets, cores_at) = bind_cores(config)?;
         let addresses = Addresses { shared: address, cores: cores_at };
-        let make = make(&addresses);
+        let make = make(&addresses)?;
 
         let no_descriptor = |error: io::Error| EngineError::Machine(format!("no eventfd: {error}"));
         let bells: Vec<Arc<Bell>> = (0..config.shards)
