@@ -58,8 +58,8 @@ fn main() {
     load.measure("PING, 16 x 16", operations, CLIENTS, 16, pong, |_| ping());
     load.measure("GET, 16 clients", operations, CLIENTS, 1, found, get);
     load.measure("GET, 16 x 16", operations, CLIENTS, 16, found, get);
-    load.measure("SET, alone", few / 10, 1, 1, 5, set);
-    load.measure("SET, 16 clients", few, CLIENTS, 1, 5, set);
+    load.measure("SET, alone", few / 100, 1, 1, 5, set);
+    load.measure("SET, 16 clients", few / 10, CLIENTS, 1, 5, set);
     load.measure("SET, 16 x 16", operations, CLIENTS, 16, 5, set);
     engine.stop().expect("it stops");
     let _ = std::fs::remove_dir_all(&directory);

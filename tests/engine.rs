@@ -146,7 +146,7 @@ fn start(directory: &Path, shards: u16) -> Engine {
         pin: Pin::None,
         clients_max: 100,
     };
-    Engine::start(&config, |addresses| settings(addresses, shards)).expect("it starts")
+    Engine::start(&config, |addresses| Ok(settings(addresses, shards))).expect("it starts")
 }
 
 fn settings(addresses: &Addresses, shards: u16) -> Vec<Settings> {

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use crate::base::id::LogId;
 use crate::base::id::SegmentId;
 use crate::base::id::ShardId;
 use crate::base::time::Instant;
@@ -31,6 +32,8 @@ const HELD_UP_FOR: crate::base::time::Duration = crate::base::time::Duration::fr
 pub(super) enum News {
     Started,
     Failed(StartError),
+    /// It needs nothing of this adopted log any more.
+    Released(LogId),
     Stopped,
 }
 
@@ -82,6 +85,7 @@ impl Hands {
             Effect::StopReading { connection } => self.connections.set_reading(connection, false),
             Effect::StartReading { connection } => self.connections.set_reading(connection, true),
             Effect::Mesh { to, bytes } => self.mesh.say(to, &arena[bytes]),
+            Effect::Released(log) => self.news.push(News::Released(log)),
             Effect::Started => {
                 self.listeners.open();
                 self.news.push(News::Started);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam::queue::ArrayQueue;
 
 use crate::base::id::ShardId;
 use crate::base::time::Duration;

@@ -11,6 +11,7 @@
 //! | `disk`, `maps` | what a shard's log waits for |
 //! | `background`, `bulk` | what it does not wait for, by glommio |
 //! | `mesh`, `bell` | the other cores |
+//! | `data_dir` | the table of logs, and its switch to other cores |
 //! | `machine` | limits and cores of this machine, the lock of the directory |
 
 mod background;
@@ -19,6 +20,7 @@ mod bulk;
 mod clock;
 mod connection;
 mod counters;
+pub mod data_dir;
 mod disk;
 mod hands;
 mod listener;
@@ -33,6 +35,8 @@ mod shard_loop;
 mod tests;
 mod uring;
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -45,6 +49,7 @@ use std::time::Instant;
 
 pub use crate::engine::counters::Counters;
 
+use crate::base::id::LogId;
 use crate::base::id::ShardId;
 use crate::engine::background::Background;
 use crate::engine::bell::Bell;
@@ -165,6 +170,7 @@ impl std::error::Error for EngineError {}
 enum Report {
     Started,
     Failed(ShardId, StartError),
+    Released(ShardId, LogId),
     Stopped(ShardId),
     Died(ShardId, String),
 }
@@ -179,6 +185,8 @@ pub struct Engine {
     reports: flume::Receiver<Report>,
     threads: Vec<JoinHandle<()>>,
     background: Option<Background>,
+    data_dir: PathBuf,
+    released: BTreeMap<LogId, BTreeSet<ShardId>>,
     _lock: DirectoryLock,
 }
 
@@ -193,9 +201,11 @@ impl Engine {
         self.gauges.iter().map(|gauges| gauges.read()).collect()
     }
 
-    /// Waits until a shard ends that should not, but not longer than this.
-    pub fn wait_for_failure(&self, timeout: Duration) -> Option<EngineError> {
+    /// Waits until something fails, but not longer than this. Removes adopted logs that no shard
+    /// needs any more, as they are told.
+    pub fn wait_for_failure(&mut self, timeout: Duration) -> Option<EngineError> {
         match self.reports.recv_timeout(timeout) {
+            Ok(Report::Released(shard, log)) => self.released(shard, log).err(),
             Ok(Report::Died(shard, why)) => Some(EngineError::Died(shard, why)),
             Ok(Report::Stopped(shard)) => {
                 Some(EngineError::Died(shard, "it stopped by itself".to_owned()))
@@ -205,27 +215,28 @@ impl Engine {
     }
 
     /// Starts a node, and returns when all its shards answer requests. `settings` is called once,
-    /// when the ports are open, and gives the settings of each shard in order.
+    /// when the ports are open and the directory is locked, and gives the settings of each shard in
+    /// order.
     ///
     /// # Errors
     ///
     /// [`EngineError`]; nothing is left running.
     pub fn start(
         config: &Config,
-        settings: impl FnOnce(&Addresses) -> Vec<Settings>,
+        settings: impl FnOnce(&Addresses) -> Result<Vec<Settings>, EngineError>,
     ) -> Result<Self, EngineError> {
         Self::start_machines(config, |addresses| {
-            let settings = settings(addresses);
+            let settings = settings(addresses)?;
             assert_eq!(settings.len(), usize::from(config.shards), "settings for each shard");
-            move |shard: ShardId, entropy| {
+            Ok(move |shard: ShardId, entropy| {
                 Shard::new(settings[usize::from(shard.to_raw())].clone(), entropy)
-            }
+            })
         })
     }
 
     fn start_machines<M: Machine, F: Fn(ShardId, u64) -> M + Send + Sync + 'static>(
         config: &Config,
-        make: impl FnOnce(&Addresses) -> F,
+        make: impl FnOnce(&Addresses) -> Result<F, EngineError>,
     ) -> Result<Self, EngineError> {
         check(config)?;
         let lock = machine::prepare_directory(&config.data_dir)?;
@@ -236,7 +247,7 @@ impl Engine {
             shared[0].local_addr().map_err(|error| EngineError::Listen(config.listen, error))?;
         let (core_sockets, cores_at) = bind_cores(config)?;
         let addresses = Addresses { shared: address, cores: cores_at };
-        let make = make(&addresses);
+        let make = make(&addresses)?;
 
         let no_descriptor = |error: io::Error| EngineError::Machine(format!("no eventfd: {error}"));
         let bells: Vec<Arc<Bell>> = (0..config.shards)
@@ -255,6 +266,8 @@ impl Engine {
             reports,
             threads: Vec::new(),
             background: None,
+            data_dir: config.data_dir.clone(),
+            released: BTreeMap::new(),
             _lock: lock,
         };
         let common = Arc::new(Common {
@@ -295,11 +308,24 @@ impl Engine {
         Ok(engine)
     }
 
-    fn await_start(&self) -> Result<(), EngineError> {
+    /// A shard needs nothing of an adopted log any more. When that is true of all, it goes. The
+    /// shards keep it in their tables until the next start: it costs them nothing.
+    fn released(&mut self, shard: ShardId, log: LogId) -> Result<(), EngineError> {
+        let shards = self.released.entry(log).or_default();
+        shards.insert(shard);
+        if shards.len() < self.bells.len() {
+            return Ok(());
+        }
+        data_dir::remove_log(&self.data_dir, log)
+            .map_err(|error| EngineError::Directory(self.data_dir.clone(), error))
+    }
+
+    fn await_start(&mut self) -> Result<(), EngineError> {
         let mut started = 0;
         while started < self.threads.len() {
             match self.reports.recv().expect("every thread reports before it ends") {
                 Report::Started => started += 1,
+                Report::Released(shard, log) => self.released(shard, log)?,
                 Report::Failed(shard, error) => return Err(EngineError::Start(shard, error)),
                 Report::Stopped(shard) => {
                     return Err(EngineError::Died(shard, "it stopped at its start".to_owned()));
@@ -328,7 +354,12 @@ impl Engine {
                     left.retain(|other| *other != shard);
                     died = Some(EngineError::Died(shard, why));
                 }
-                Ok(_) => {}
+                Ok(Report::Released(shard, log)) => {
+                    if let Err(error) = self.released(shard, log) {
+                        died = Some(error);
+                    }
+                }
+                Ok(Report::Started | Report::Failed(..)) => {}
                 Err(_) => break,
             }
         }
@@ -455,6 +486,7 @@ fn run_shard<M: Machine, F: Fn(ShardId, u64) -> M>(common: &Common<F>, plan: Pla
         let _ = report.send(match news {
             News::Started => Report::Started,
             News::Failed(error) => Report::Failed(shard, error),
+            News::Released(log) => Report::Released(shard, log),
             News::Stopped => Report::Stopped(shard),
         });
     };

@@ -115,6 +115,7 @@ impl Machine for Double {
                 self.lines(now, connection, out);
             }
             Event::EndOfInput { connection } => self.ended.push(connection),
+            Event::LogRemoved(_) => {}
             Event::Closed { connection } => {
                 assert!(self.clients.remove(&connection).is_some(), "told once");
             }
@@ -168,7 +169,7 @@ fn config(scratch: &Scratch, shards: u16) -> Config {
 
 fn start(config: &Config) -> Result<Engine, EngineError> {
     let shards = config.shards;
-    Engine::start_machines(config, |_| move |own, _| Double::new(own, shards))
+    Engine::start_machines(config, |_| Ok(move |own, _| Double::new(own, shards)))
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -373,9 +374,9 @@ fn what_keeps_it_from_starting_is_said_in_one_line() {
     let one_port = Config { core_listen: vec![config.listen], ..config.clone() };
     assert!(matches!(start(&one_port), Err(EngineError::Config(_))));
     let failing = |own: ShardId, _| Double { fail: own == ShardId::new(1), ..Double::new(own, 2) };
-    let error = Engine::start_machines(&config, |_| failing).expect_err("shard 1 fails");
+    let error = Engine::start_machines(&config, |_| Ok(failing)).expect_err("shard 1 fails");
     assert_eq!(error.to_string(), "shard s1: its log cannot be read (Io)");
     let panicking = |_, _| -> Double { panic!("a broken rule") };
-    let error = Engine::start_machines(&config, |_| panicking).expect_err("it panics");
+    let error = Engine::start_machines(&config, |_| Ok(panicking)).expect_err("it panics");
     assert!(matches!(error, EngineError::Died(..)));
 }

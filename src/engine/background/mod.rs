@@ -26,7 +26,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam::queue::ArrayQueue;
 use glommio::Latency;
 use glommio::LocalExecutorBuilder;
 use glommio::Placement;
