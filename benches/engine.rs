@@ -165,7 +165,7 @@ fn start(directory: &Path) -> Engine {
         pin: Pin::Spread,
         clients_max: 100,
     };
-    Engine::start(&config, settings).expect("it starts")
+    Engine::start(&config, |addresses| Ok(settings(addresses))).expect("it starts")
 }
 
 fn settings(addresses: &Addresses) -> Vec<Settings> {
