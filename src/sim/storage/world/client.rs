@@ -19,6 +19,7 @@ use crate::storage::Refusal;
 use crate::storage::Store;
 use crate::storage::Write;
 use crate::storage::location::Location;
+use crate::storage::record::Order;
 
 /// What a read is for.
 #[derive(Clone, Copy, Debug)]
@@ -184,6 +185,8 @@ impl World {
             Answer::Damaged if !self.model.collides() && self.rng.chance(1, 2) => {
                 self.store.quarantine(partition, hash, at);
             }
+            // Beside a damaged record of the same hash an older one may have stayed.
+            Answer::Deleted(_) if self.model.collides() && self.model.is_harmed() => {}
             Answer::Deleted(_) if self.rng.chance(self.plan.reap_percent, 100) => {
                 let Fetched::Here(record) = self.store.fetch(at, &self.disk) else { return };
                 let order = record.header.order;
@@ -247,10 +250,12 @@ pub(in crate::sim::storage) fn look(
     }
     let (lost_upto, collides) = (store.damaged_upto(), model.collides());
     let mut known = (Answer::Absent, None, lost_upto.is_some());
+    let mut newest = Order(0);
     let mut damaged = None;
     for at in candidates {
         match store.fetch(at, disk) {
-            Fetched::Here(record) if record.key == name => {
+            Fetched::Here(record) if record.key == name && record.header.order >= newest => {
+                newest = record.header.order;
                 let answer = model.recognise(key, record.value, record.header.tombstone);
                 let suspect = lost_upto.is_some_and(|upto| record.header.order <= upto);
                 known = (answer, Some(at), suspect);
