@@ -108,10 +108,15 @@ impl Disk {
         }
     }
 
-    /// Harms an index file: nothing may come of it.
-    pub fn damage_index(&mut self) -> Option<Damage> {
+    /// Harms an index file, or that of one segment: nothing may come of it.
+    pub fn damage_index(&mut self, of: Option<File>) -> Option<Damage> {
+        let is_wanted = |file: File| match (file, of) {
+            (File::Index(index), Some(File::Segment(segment))) => index == segment,
+            (File::Index(_), None) => true,
+            _ => false,
+        };
         let indices: Vec<(File, u64)> =
-            self.files().filter(|(f, length)| matches!(f, File::Index(_)) && *length > 0).collect();
+            self.files().filter(|(file, length)| is_wanted(*file) && *length > 0).collect();
         if indices.is_empty() {
             return None;
         }

@@ -79,7 +79,7 @@ impl World {
         if self.is_time(self.plan.damage_one_in) {
             self.harm();
         }
-        if self.is_time(self.plan.index_damage_one_in) && self.disk.damage_index().is_some() {
+        if self.is_time(self.plan.index_damage_one_in) && self.disk.damage_index(None).is_some() {
             self.faults += 1;
             self.coverage.note(Sometimes::IndexDamaged);
         }
@@ -97,17 +97,23 @@ impl World {
         }
     }
 
+    /// Several places at once, and often the index file too, so that a start must look at them.
     fn harm(&mut self) {
-        let damages = self.disk.damage();
-        if damages.is_empty() {
-            return;
-        }
-        self.model.harmed();
-        self.faults += 1;
-        self.coverage.note(Sometimes::SegmentDamaged);
-        for damage in damages {
-            self.tell(|| format!("{damage:?}"));
-            self.trace.number(u64::from(damage.range.start));
+        for _ in 0..self.rng.between(1, 4) {
+            let damages = self.disk.damage();
+            if damages.is_empty() {
+                return;
+            }
+            self.model.harmed();
+            self.faults += 1;
+            self.coverage.note(Sometimes::SegmentDamaged);
+            for damage in damages {
+                self.tell(|| format!("{damage:?}"));
+                self.trace.number(u64::from(damage.range.start));
+                if self.rng.chance(1, 2) && self.disk.damage_index(Some(damage.file)).is_some() {
+                    self.coverage.note(Sometimes::IndexDamaged);
+                }
+            }
         }
     }
 
