@@ -1,3 +1,7 @@
 //! The binary: arguments to `cli`, its answer to an exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stator::cli::run(std::env::args_os())
+}

@@ -23,6 +23,41 @@ pub const MSET_PAIRS_MAX: usize = 512;
 /// One inline command, in bytes: people type it.
 pub const INLINE_BYTES_MAX: usize = 4 * 1024;
 
+/// The pattern of one SCAN, in bytes: matching costs its length in words for each byte of a key.
+pub const SCAN_PATTERN_BYTES_MAX: usize = 1024;
+
+/// The longest that a client may ask a request to wait, in milliseconds. It holds memory so long.
+pub const REQUEST_TIMEOUT_MILLIS_MAX: u32 = 600_000;
+
+/// Commands of one connection that wait for an answer. Beyond it nothing more is read from it.
+pub const OUTSTANDING_MAX: usize = 1024;
+
+/// Bytes of one connection that are read and not yet looked at, as its commands are held back.
+pub const UNREAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Replies of one connection that wait for its client. Beyond it no more commands are executed,
+/// and a client that takes nothing for long is let go.
+pub const OUTPUT_BYTES_SOFT: usize = 1024 * 1024;
+
+/// Replies of one connection that may wait at all, unless values may be so large that one object
+/// takes more.
+pub const OUTPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The same before a client has said its password: it can only be told errors.
+pub const STRANGER_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a client may take over a request or a reply, and for each [`PROGRESS_BYTES`] of it.
+pub const PATIENCE_SECONDS: u64 = 10;
+
+/// What a client that is slow and not hostile manages within [`PATIENCE_SECONDS`].
+pub const PROGRESS_BYTES: usize = 256 * 1024;
+
+/// How long a client may take to say its password.
+pub const PASSWORD_SECONDS: u64 = 5;
+
+/// What a connection calls itself or its library, in bytes. It is kept as long as the connection.
+pub const CLIENT_NAME_BYTES_MAX: usize = 1024;
+
 /// Siblings of one key at which an operator is warned: a client writes without contexts.
 pub const SIBLINGS_WARN: usize = 25;
 
@@ -52,3 +87,5 @@ const _: () = assert!(2 * MSET_PAIRS_MAX <= ARGUMENTS_MAX);
 const _: () = assert!(SIBLINGS_WARN < SIBLINGS_MAX);
 const _: () = assert!(PARTITIONS_MAX <= SLOTS && SLOTS.is_power_of_two());
 const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two());
+const _: () = assert!(OUTPUT_BYTES_SOFT < OUTPUT_BYTES_MAX);
+const _: () = assert!(ARGUMENTS_MAX <= u16::MAX as usize, "the parts of a request are counted so");

@@ -35,6 +35,11 @@ impl<E> Outbox<E> {
         (self.effects.drain(..), &self.arena)
     }
 
+    /// The last effect, to be made longer.
+    pub fn last_mut(&mut self) -> Option<&mut E> {
+        self.effects.last_mut()
+    }
+
     /// The effects so far.
     pub fn effects(&self) -> &[E] {
         &self.effects

@@ -5,3 +5,11 @@
 
 // The wall: what touches the world is listed in .clippy.toml and refused from here down.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
+
+pub mod coordinator;
+pub mod replica;
+pub mod ring;
+pub mod session;
+pub mod shard;
+pub mod version;
+pub mod wire;

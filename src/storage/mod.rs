@@ -19,7 +19,7 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `record`, `batch`, `index_file`, `manifest` | bytes on the disk |
+//! | `record`, `batch`, `index_file`, `manifest`, `layout` | bytes on the disk |
 //! | `location`, `keydir`, `segments`, `cache` | what is where, in memory |
 //! | `commit` | batches, and what is durable |
 //! | `scan`, `log_end`, `recovery`, `restore`, `collisions` | a start |
@@ -44,6 +44,7 @@ pub mod effect;
 pub mod index_file;
 pub mod keydir;
 mod lanes;
+pub mod layout;
 pub mod location;
 pub mod log_end;
 pub mod manifest;
@@ -101,6 +102,9 @@ pub struct Settings {
     pub log: LogId,
     /// Logs of earlier layouts of shards, which it reads.
     pub adopted: Vec<LogId>,
+    /// Which partitions are this shard's, by their numbers; empty: all of them. Records of others in
+    /// adopted logs are other shards' business.
+    pub owned: Vec<bool>,
     /// How many times the shards have been laid out anew: above that of every adopted log.
     pub generation: u16,
     /// Partitions of the ring.
@@ -127,6 +131,7 @@ impl Settings {
         Self {
             log,
             adopted: Vec::new(),
+            owned: Vec::new(),
             generation: 0,
             partitions,
             segment_bytes: 32 * 1024 * 1024,
@@ -234,6 +239,9 @@ pub enum Notice {
         /// Whether the record is in the cache now.
         result: Result<(), Failure>,
     },
+    /// Nothing of this adopted log is needed here any more. It stays in the tables until
+    /// [`Store::forget_log`]: as long as its files are there, the next start reads them.
+    Released(LogId),
     /// A write failed. What was not synced by then never will be.
     Poisoned,
     /// The log was stopped cleanly.
@@ -570,15 +578,24 @@ impl Store {
         Ok(Appended { location: at, sequence: order.sequence() })
     }
 
-    /// Forgets a synced tombstone that nobody needs any more: its key costs no memory then.
-    /// False if it is not there, is no tombstone or is not synced.
-    pub fn reap(&mut self, partition: PartitionId, hash: u64, at: Location, order: Order) -> bool {
-        let ready = at.marks().tombstone && self.is_synced(order);
+    /// Forgets a tombstone that nobody needs any more: its key costs no memory then. False if it is
+    /// not there, is no tombstone, or its segment is not known to be synced to its end.
+    pub fn reap(&mut self, partition: PartitionId, hash: u64, at: Location) -> bool {
+        let stage = self.segments.get(at.slot()).stage;
+        let ready = at.marks().tombstone && matches!(stage, Stage::Synced | Stage::Indexed);
         if !ready || !self.keydirs[partition.to_raw() as usize].remove(hash, at) {
             return false;
         }
         self.segments.bury(at, at.counted_length());
         true
+    }
+
+    /// The files of an adopted log that was [`Notice::Released`] are gone, durably.
+    pub fn forget_log(&mut self, log: LogId) {
+        for slot in self.segments_of(log) {
+            self.cache.forget_segment(slot);
+            self.segments.remove(slot);
+        }
     }
 
     /// Somebody waits for everything appended so far.
@@ -613,6 +630,11 @@ impl Store {
         self.write_batches(out);
         self.lanes.stopping = true;
         self.run_lanes(now, out);
+    }
+
+    fn segments_of(&self, log: LogId) -> Vec<SegmentSlot> {
+        let all = self.segments.iter();
+        all.filter(|(_, segment)| segment.id.log == log).map(|(slot, _)| slot).collect()
     }
 
     fn ticket(&mut self) -> Ticket {

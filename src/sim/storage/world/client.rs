@@ -194,9 +194,10 @@ impl World {
             // Beside a damaged record of the same hash an older one may have stayed.
             Answer::Deleted(_) if self.model.collides() && self.model.is_harmed() => {}
             Answer::Deleted(_) if self.rng.chance(self.plan.reap_percent, 100) => {
-                let Fetched::Here(record) = self.store.fetch(at, &self.disk) else { return };
-                let order = record.header.order;
-                if self.store.reap(partition, hash, at, order) {
+                if !matches!(self.store.fetch(at, &self.disk), Fetched::Here(_)) {
+                    return;
+                }
+                if self.store.reap(partition, hash, at) {
                     self.coverage.note(Sometimes::Reaped);
                 }
             }

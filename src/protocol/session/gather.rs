@@ -1,0 +1,147 @@
+//! One reply made of the replies for several keys, which come in any order.
+//!
+//! A failed key fails the whole: an array with an error in the middle is more than most clients
+//! expect, and half a sum is no answer. Which error is told does not depend on the order of arrival.
+
+use crate::protocol::wire::command::KeysKind;
+use crate::protocol::wire::number;
+use crate::protocol::wire::reply;
+
+/// The replies so far.
+#[derive(Debug)]
+pub(super) struct Gather {
+    kind: KeysKind,
+    /// Parts that are parked.
+    waiting: usize,
+    /// `DEL` and its kin: the sum so far.
+    sum: i64,
+    /// The error of the first part that failed.
+    error: Option<(u16, Vec<u8>)>,
+    /// `MGET`: the replies as they came.
+    values: Vec<u8>,
+    /// `MGET`: where in `values` each part's lies. An empty one is not there.
+    places: Vec<(usize, usize)>,
+}
+
+impl Gather {
+    /// For a command of `parts` keys.
+    pub(super) fn new(kind: KeysKind, parts: usize) -> Self {
+        let places = if kind == KeysKind::Values { vec![(0, 0); parts] } else { Vec::new() };
+        Self { kind, waiting: 0, sum: 0, error: None, values: Vec::new(), places }
+    }
+
+    /// One more part will be answered later.
+    pub(super) fn park(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// How many parts are yet to be answered.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// How many bytes it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The reply of a parked part.
+    pub(super) fn answer(&mut self, part: u16, bytes: &[u8]) {
+        self.waiting = self.waiting.checked_sub(1).expect("a part is answered once");
+        self.done(part, bytes);
+    }
+
+    /// The reply of a part.
+    pub(super) fn done(&mut self, part: u16, bytes: &[u8]) {
+        assert!(!bytes.is_empty(), "each command has one reply");
+        match (bytes.first(), self.kind) {
+            (Some(b'-'), _) => self.fail(part, bytes),
+            (_, KeysKind::Values) if self.error.is_none() => {
+                if self.values.is_empty() {
+                    // Values of one request are often of one size; a few large ones may grow it.
+                    let all = bytes.len().saturating_mul(self.places.len());
+                    self.values.reserve(all.min(RESERVED_BYTES_MAX));
+                }
+                let start = self.values.len();
+                self.values.extend_from_slice(bytes);
+                self.places[usize::from(part)] = (start, self.values.len());
+            }
+            (Some(b':'), KeysKind::Deleted | KeysKind::Existing) => {
+                let digits = bytes[1..].strip_suffix(b"\r\n").unwrap_or_default();
+                self.sum += number::parse(digits).expect("our own integer");
+            }
+            _ => {}
+        }
+    }
+
+    /// A part failed with this error.
+    pub(super) fn fail(&mut self, part: u16, error: &[u8]) {
+        if self.error.as_ref().is_none_or(|(first, _)| part < *first) {
+            self.error = Some((part, error.to_vec()));
+        }
+        // Nothing will be told but the error.
+        self.values = Vec::new();
+    }
+
+    /// Appends the one reply.
+    pub(super) fn finish(&self, out: &mut Vec<u8>) {
+        assert_eq!(self.waiting, 0, "a part is still to come");
+        match (&self.error, self.kind) {
+            (Some((_, error)), _) => out.extend_from_slice(error),
+            (None, KeysKind::AllSet) => reply::ok(out),
+            (None, KeysKind::Deleted | KeysKind::Existing) => reply::integer(out, self.sum),
+            (None, KeysKind::Values) => {
+                reply::array(out, self.places.len());
+                out.reserve(self.values.len());
+                for &(start, end) in &self.places {
+                    out.extend_from_slice(&self.values[start..end]);
+                }
+            }
+        }
+    }
+}
+
+/// What is set aside for the values of one request before they are there.
+const RESERVED_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stand_in_the_order_of_their_keys() {
+        let mut gather = Gather::new(KeysKind::Values, 3);
+        gather.park();
+        gather.done(1, b"$1\r\nb\r\n");
+        gather.park();
+        gather.answer(2, b"$-1\r\n");
+        gather.answer(0, b"$1\r\na\r\n");
+        assert_eq!(finish(&gather), "*3\r\n$1\r\na\r\n$1\r\nb\r\n$-1\r\n");
+    }
+
+    #[test]
+    fn the_first_key_that_failed_speaks_for_all() {
+        for kind in [KeysKind::Values, KeysKind::AllSet, KeysKind::Deleted, KeysKind::Existing] {
+            let mut gather = Gather::new(kind, 3);
+            gather.done(2, b"-TIMEOUT\r\n");
+            gather.done(0, b":1\r\n");
+            gather.done(1, b"-NOQUORUM 1/2\r\n");
+            assert_eq!(finish(&gather), "-NOQUORUM 1/2\r\n");
+        }
+    }
+
+    #[test]
+    fn integers_are_added_up() {
+        let mut gather = Gather::new(KeysKind::Deleted, 3);
+        for part in 0..3 {
+            gather.done(part, if part == 1 { b":0\r\n" } else { b":1\r\n" });
+        }
+        assert_eq!(finish(&gather), ":2\r\n");
+    }
+
+    fn finish(gather: &Gather) -> String {
+        let mut out = Vec::new();
+        gather.finish(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+}

@@ -1,0 +1,546 @@
+//! The hub of one core: the only room that knows every machine.
+//!
+//! [`Shard::handle`] takes what happened and leaves what is to be done. It delivers to the rooms and
+//! carries what one of them asks for to another; it decides nothing of theirs.
+//!
+//! # The way of a request
+//!
+//! Bytes of a client go to its `Session`, which hands out commands. A command of one key goes to the
+//! core that owns the key (`mesh`), is carried out by the `keeper` there, and its reply leaves in
+//! the order of the client's requests. What must wait for the disk is parked, and the core goes on.
+//!
+//! # Invariants
+//!
+//! - A reply that tells of a write leaves only after the write is as durable as its namespace says:
+//!   it is held in `parked` until the log's own word that the record is synced.
+//! - Each event ends with everything said: the driver may stop calling at any event, and a crash
+//!   there loses nothing that was told.
+
+mod cluster;
+mod counters;
+mod effect;
+mod event;
+mod keeper;
+mod key_codec;
+mod mesh;
+mod node;
+mod parked;
+mod settings;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::base::id::ConnectionId;
+use crate::base::id::ShardId;
+use crate::base::id::Ticket;
+use crate::base::outbox::Outbox;
+use crate::base::time::Duration;
+use crate::base::time::Instant;
+use crate::base::time::Now;
+use crate::protocol::coordinator::RequestError;
+use crate::protocol::replica::Replica;
+use crate::protocol::ring::slot_of;
+use crate::protocol::session;
+use crate::protocol::session::Executor;
+use crate::protocol::session::Outcome;
+use crate::protocol::session::RequestId;
+use crate::protocol::session::Session;
+use crate::protocol::session::State;
+use crate::protocol::session::Work;
+use crate::protocol::shard::keeper::Keeper;
+use crate::protocol::shard::mesh::Kind;
+use crate::protocol::shard::node::Gathering;
+use crate::protocol::shard::parked::Origin;
+use crate::protocol::wire::Protocol;
+use crate::protocol::wire::command::KeyCommand;
+use crate::protocol::wire::reply;
+use crate::storage;
+use crate::storage::Notice;
+use crate::storage::Store;
+use crate::storage::effect::Resident;
+
+pub use counters::Counters;
+pub use effect::Effect;
+pub use event::Door;
+pub use event::Event;
+pub use event::Peer;
+pub use settings::NodeSettings;
+pub use settings::Settings;
+
+/// While something waits or connections are open, the shard looks this often whether it waits too
+/// long.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// Entries of keydirs that one turn looks at for tombstones to reap.
+const REAPED_PER_SWEEP: usize = 512;
+
+/// One core's share of a node.
+#[derive(Debug)]
+pub struct Shard {
+    keeper: Keeper,
+    sessions: ahash::HashMap<ConnectionId, Box<Session>>,
+    /// The same in order, for everything that goes over all of them.
+    open: BTreeSet<ConnectionId>,
+    /// Connections that the driver was told not to read from.
+    quiet: BTreeSet<ConnectionId>,
+    /// Commands of the node that wait for other cores' parts.
+    gatherings: Vec<Gathering>,
+    sweep_at: Instant,
+    reaper: node::Reaper,
+    started: bool,
+    stop_told: bool,
+}
+
+/// What a session's commands are carried out with.
+struct Hands<'a> {
+    keeper: &'a mut Keeper,
+    gatherings: &'a mut Vec<Gathering>,
+    resident: &'a dyn Resident,
+    connections: usize,
+}
+
+impl Shard {
+    /// A shard that has not begun. `entropy` is true randomness: the actor of this start is drawn
+    /// from it.
+    pub fn new(settings: Settings, entropy: u64) -> Self {
+        let store = Store::new(settings.storage, entropy);
+        Self {
+            keeper: Keeper::new(settings.shard, settings.node, store),
+            sessions: ahash::HashMap::default(),
+            open: BTreeSet::new(),
+            quiet: BTreeSet::new(),
+            gatherings: Vec::new(),
+            sweep_at: Instant::START,
+            reaper: node::Reaper::default(),
+            started: false,
+            stop_told: false,
+        }
+    }
+
+    /// Hears what happened, and leaves what is to be done in `out`.
+    pub fn handle(
+        &mut self,
+        now: Now,
+        event: Event<'_>,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        match event {
+            Event::Start => self.keeper.store.start(&mut self.keeper.disk),
+            Event::Disk(event) => {
+                self.keeper.store.handle(now.monotonic, event, &mut self.keeper.disk);
+            }
+            Event::Accepted { connection, peer } => self.accept(now, connection, peer, out),
+            Event::Received { connection, bytes } => {
+                self.keeper.counters.bytes_in += bytes.len() as u64;
+                self.with_session(now, connection, resident, out, |session, hands, arena| {
+                    session.receive(now, bytes, hands, arena);
+                });
+            }
+            Event::EndOfInput { connection } => {
+                self.with_session(now, connection, resident, out, |session, _, _| {
+                    session.end_of_input(now);
+                });
+            }
+            Event::Sent { connection, bytes } => {
+                self.with_session(now, connection, resident, out, |session, hands, arena| {
+                    session.sent(now, bytes, hands, arena);
+                });
+            }
+            Event::Closed { connection } => self.forget(connection),
+            Event::Mesh { from, bytes } => self.on_mesh(now, from, bytes, resident, out),
+            Event::LogRemoved(log) => self.keeper.store.forget_log(log),
+            Event::Tick => self.tick(now, resident, out),
+            Event::TurnEnd => {
+                self.keeper.flush_if_due(now);
+                self.keeper.store.flush(now.monotonic, &mut self.keeper.disk);
+            }
+            Event::Stop => {
+                self.keeper.stopping = true;
+                self.keeper.store.stop(now.monotonic, &mut self.keeper.disk);
+            }
+        }
+        self.deliver_notices(now, resident, out);
+        self.hand_over(out);
+    }
+
+    /// When [`Event::Tick`] should come, if nothing else happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        let busy = !self.open.is_empty() || !self.keeper.parked.is_empty();
+        let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep].into_iter().flatten().min()
+    }
+
+    /// What it counted.
+    pub fn counters(&self) -> &Counters {
+        &self.keeper.counters
+    }
+
+    /// Its log, to look at.
+    pub fn store(&self) -> &Store {
+        &self.keeper.store
+    }
+
+    fn accept(&mut self, now: Now, connection: ConnectionId, peer: Peer, out: &mut Outbox<Effect>) {
+        self.keeper.counters.connections += 1;
+        let ends = session::Peer { address: peer.address, local: peer.local };
+        let settings = Arc::clone(&self.keeper.node.sessions);
+        let start = out.arena.len();
+        let session = Session::open(now, settings, connection, ends, &mut out.arena);
+        self.sessions.insert(connection, Box::new(session));
+        self.open.insert(connection);
+        self.say(connection, start, out);
+        self.settle(connection, out);
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.sessions.remove(&connection) {
+            let bytes = session.bytes_held();
+            self.keeper.session_bytes = self.keeper.session_bytes.saturating_sub(bytes);
+        }
+        self.open.remove(&connection);
+        self.quiet.remove(&connection);
+    }
+
+    /// Lets a session do something, then says what it said and does what it wants.
+    fn with_session(
+        &mut self,
+        _now: Now,
+        connection: ConnectionId,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+        act: impl FnOnce(&mut Session, &mut Hands<'_>, &mut Vec<u8>),
+    ) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let held = session.bytes_held();
+        let start = out.arena.len();
+        let connections = self.open.len();
+        let keeper = &mut self.keeper;
+        let mut hands = Hands { keeper, gatherings: &mut self.gatherings, resident, connections };
+        act(session, &mut hands, &mut out.arena);
+        let bytes = self.keeper.session_bytes + session.bytes_held();
+        self.keeper.session_bytes = bytes.saturating_sub(held);
+        self.say(connection, start, out);
+        self.settle(connection, out);
+    }
+
+    /// Sends what was appended to the arena since `start`.
+    fn say(&mut self, connection: ConnectionId, start: usize, out: &mut Outbox<Effect>) {
+        let end = out.arena.len();
+        if start == end {
+            return;
+        }
+        self.keeper.counters.bytes_out += (end - start) as u64;
+        if let Some(Effect::Send { connection: last, bytes }) = out.last_mut()
+            && *last == connection
+            && bytes.end == start
+        {
+            bytes.end = end;
+            return;
+        }
+        out.push(Effect::Send { connection, bytes: start..end });
+    }
+
+    /// Tells the driver what a session wants of its socket.
+    fn settle(&mut self, connection: ConnectionId, out: &mut Outbox<Effect>) {
+        let Some(session) = self.sessions.get(&connection) else { return };
+        match session.state() {
+            State::Open => {}
+            State::Flush(_) => {
+                self.forget(connection);
+                return out.push(Effect::Close { connection });
+            }
+            State::Abort(_) => {
+                self.forget(connection);
+                return out.push(Effect::Abort { connection });
+            }
+        }
+        if session.wants_input() {
+            if self.quiet.remove(&connection) {
+                out.push(Effect::StartReading { connection });
+            }
+        } else if self.quiet.insert(connection) {
+            out.push(Effect::StopReading { connection });
+        }
+    }
+
+    fn on_mesh(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        mut bytes: &[u8],
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        while let Some(message) = mesh::take(&mut bytes) {
+            let (request, protocol) = (message.request, message.protocol);
+            match message.kind {
+                Kind::Request => {
+                    let command = key_codec::decode(message.body);
+                    self.serve_other_core(now, from, request, protocol, &command, resident);
+                }
+                Kind::Answer => self.answer(now, request, message.body, resident, out),
+                Kind::Question => {
+                    self.answer_question(now, from, request, protocol, message.body, resident);
+                }
+                Kind::Part => {
+                    let done = Gathering::add(&mut self.gatherings, request, message.body);
+                    if let Some(reply) = done {
+                        self.answer(now, request, &reply, resident, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve_other_core(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        request: RequestId,
+        protocol: Protocol,
+        command: &KeyCommand<'_>,
+        resident: &dyn Resident,
+    ) {
+        let mut reply = Vec::new();
+        let origin = Origin::There(from, request);
+        let outcome = self.keeper.execute(now, resident, origin, protocol, command, &mut reply);
+        if outcome == Outcome::Done {
+            self.keeper.send_answer(from, request, &reply);
+        }
+    }
+
+    fn answer_question(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        request: RequestId,
+        protocol: Protocol,
+        body: &[u8],
+        resident: &dyn Resident,
+    ) {
+        if let Some(walk) = node::walk_of(body) {
+            let (origin, mut reply) = (Origin::There(from, request), Vec::new());
+            if self.keeper.walk(now, resident, origin, walk, &mut reply) == Outcome::Done {
+                self.keeper.send_answer(from, request, &reply);
+            }
+            return;
+        }
+        let part = node::part_of(&self.keeper, self.open.len(), body);
+        let queue = &mut self.keeper.mesh[from.to_raw() as usize];
+        mesh::put(queue, Kind::Part, request, protocol, |out| out.extend_from_slice(&part));
+    }
+
+    /// Brings a reply to its client, if that is still there.
+    fn answer(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        reply: &[u8],
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        self.with_session(now, request.connection, resident, out, |session, hands, arena| {
+            session.answer(now, request, reply, hands, arena);
+        });
+    }
+
+    fn answer_origin(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        reply: &[u8],
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        match origin {
+            Origin::Here(request) => self.answer(now, request, reply, resident, out),
+            Origin::There(shard, request) => self.keeper.send_answer(shard, request, reply),
+        }
+    }
+
+    fn answer_error(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        error: RequestError,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        let mut bytes = Vec::new();
+        reply::error(&mut bytes, error);
+        self.answer_origin(now, origin, &bytes, resident, out);
+    }
+
+    fn deliver_notices(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        while let Some(notice) = self.keeper.store.next_notice() {
+            match notice {
+                Notice::Started => {
+                    self.keeper.replica = Some(Replica::new(self.keeper.store.actor()));
+                    self.started = true;
+                    out.push(Effect::Started);
+                }
+                Notice::Failed(error) => out.push(Effect::Failed(error)),
+                Notice::Synced { upto } => {
+                    while let Some(held) = self.keeper.parked.next_synced(upto) {
+                        let reply = held.reply;
+                        self.answer_origin(now, held.origin, reply.bytes(), resident, out);
+                    }
+                }
+                Notice::Fetched { ticket, result } => {
+                    self.on_fetched(now, ticket, result, resident, out);
+                }
+                Notice::Released(log) => out.push(Effect::Released(log)),
+                Notice::Poisoned => self.on_poisoned(now, resident, out),
+                Notice::Stopped => {
+                    if !std::mem::replace(&mut self.stop_told, true) {
+                        out.push(Effect::Stopped);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_fetched(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        result: Result<(), storage::effect::Failure>,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        for (origin, walk) in self.keeper.walks.remove(&ticket).unwrap_or_default() {
+            let mut reply = Vec::new();
+            if self.keeper.walk(now, resident, origin, walk, &mut reply) == Outcome::Done {
+                self.answer_origin(now, origin, &reply, resident, out);
+            }
+        }
+        for waiting in self.keeper.parked.fetched(ticket) {
+            if result.is_err() {
+                self.answer_error(now, waiting.origin, RequestError::Damaged, resident, out);
+                continue;
+            }
+            let command = key_codec::decode(&waiting.command);
+            let mut reply = Vec::new();
+            let (origin, protocol) = (waiting.origin, waiting.protocol);
+            let outcome =
+                self.keeper.execute(now, resident, origin, protocol, &command, &mut reply);
+            if outcome == Outcome::Done {
+                self.answer_origin(now, origin, &reply, resident, out);
+            }
+        }
+    }
+
+    /// What was not synced by now never will be: those who wait for it are told what is known.
+    fn on_poisoned(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        while let Some(held) = self.keeper.parked.pop_held() {
+            let error = if held.write {
+                RequestError::Unknown { had: 0, needed: 1 }
+            } else {
+                RequestError::ReadOnlyPoisoned
+            };
+            self.answer_error(now, held.origin, error, resident, out);
+        }
+    }
+
+    fn tick(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        self.keeper.store.tick(now.monotonic, &mut self.keeper.disk);
+        self.keeper.flush_if_due(now);
+        if now.monotonic < self.sweep_at {
+            return;
+        }
+        self.sweep_at = now.monotonic + SWEEP_EVERY;
+        self.answer_late(now, resident, out);
+        self.reaper.sweep(&mut self.keeper, REAPED_PER_SWEEP);
+        let due = |connection: &ConnectionId| {
+            let deadline = self.sessions.get(connection).and_then(|session| session.deadline());
+            deadline.is_some_and(|at| at <= now.monotonic)
+        };
+        let due: Vec<ConnectionId> = self.open.iter().copied().filter(due).collect();
+        for connection in due {
+            self.with_session(now, connection, resident, out, |session, _, _| session.tick(now));
+        }
+    }
+
+    fn answer_late(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        let mut late: Vec<Origin> = Vec::new();
+        while let Some(held) = self.keeper.parked.next_late_held(now.monotonic) {
+            late.push(held.origin);
+        }
+        let waiting = self.keeper.parked.late_waiting(now.monotonic);
+        late.extend(waiting.into_iter().map(|waiting| waiting.origin));
+        self.keeper.counters.timeouts += late.len() as u64;
+        for origin in late {
+            self.answer_error(now, origin, RequestError::TimedOut, resident, out);
+        }
+    }
+
+    /// Hands over what the log and the other cores are to be given.
+    fn hand_over(&mut self, out: &mut Outbox<Effect>) {
+        for effect in self.keeper.disk.drain() {
+            out.push(Effect::Disk(effect));
+        }
+        for (shard, messages) in self.keeper.mesh.iter_mut().enumerate() {
+            if messages.is_empty() {
+                continue;
+            }
+            let start = out.arena.len();
+            out.arena.append(messages);
+            let bytes = start..out.arena.len();
+            out.push(Effect::Mesh { to: ShardId::new(shard as u16), bytes });
+        }
+    }
+}
+
+impl Executor for Hands<'_> {
+    fn execute(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        protocol: Protocol,
+        work: Work<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Outcome {
+        let command = match work {
+            Work::Key(command) => command,
+            Work::Node(command) => {
+                let connections = self.connections;
+                return node::execute(
+                    self.keeper,
+                    self.gatherings,
+                    connections,
+                    now,
+                    self.resident,
+                    request,
+                    protocol,
+                    &command,
+                    reply,
+                );
+            }
+        };
+        if self.keeper.stopping {
+            reply::error(reply, RequestError::Stopping);
+            return Outcome::Done;
+        }
+        let partition = self.keeper.node.partitions.of(slot_of(command.key));
+        let owner = self.keeper.node.owner(partition);
+        if owner == self.keeper.shard {
+            let origin = Origin::Here(request);
+            return self.keeper.execute(now, self.resident, origin, protocol, &command, reply);
+        }
+        self.keeper.counters.forwarded += 1;
+        let queue = &mut self.keeper.mesh[owner.to_raw() as usize];
+        mesh::put(queue, Kind::Request, request, protocol, |out| key_codec::encode(&command, out));
+        Outcome::Parked
+    }
+}
+
+impl Keeper {
+    fn send_answer(&mut self, shard: ShardId, request: RequestId, reply: &[u8]) {
+        let queue = &mut self.mesh[shard.to_raw() as usize];
+        mesh::put(queue, Kind::Answer, request, Protocol::default(), |out| {
+            out.extend_from_slice(reply);
+        });
+    }
+}

@@ -1,0 +1,117 @@
+//! CPU time of a process, as the kernel accounts it.
+//!
+//! Server CPU per operation is the figure to trust on a shared machine: throughput of a closed
+//! loop also depends on the client, and latency on everybody.
+
+use std::{fs, io};
+
+use serde::Serialize;
+
+/// CPU time of all threads of a process since they began.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CpuTime {
+    /// Nanoseconds on a core, by the scheduler's own count.
+    pub run_ns: u64,
+    /// Nanoseconds ready to run, on a core that somebody else used.
+    pub wait_ns: u64,
+    /// Clock ticks in user mode: coarse, 10 ms each.
+    pub user_ticks: u64,
+    /// Clock ticks in the kernel.
+    pub system_ticks: u64,
+}
+
+impl CpuTime {
+    /// Of a process, or of this one with `self`.
+    pub fn of(process: &str) -> io::Result<Self> {
+        let (mut run_ns, mut wait_ns) = (0, 0);
+        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            // A thread that ends between the listing and the reading took its time with it.
+            if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
+                let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
+                run_ns += numbers.next().unwrap_or(0);
+                wait_ns += numbers.next().unwrap_or(0);
+            }
+        }
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        let (user_ticks, system_ticks) = ticks_in(&stat)
+            .ok_or_else(|| io::Error::other(format!("/proc/{process}/stat is not understood")))?;
+        Ok(Self { run_ns, wait_ns, user_ticks, system_ticks })
+    }
+
+    /// What was used between `earlier` and this, for so many operations in so many nanoseconds.
+    pub fn usage_since(&self, earlier: &Self, operations: u64, wall_ns: u64) -> Usage {
+        let run_ns = self.run_ns.saturating_sub(earlier.run_ns) as f64;
+        let user = self.user_ticks.saturating_sub(earlier.user_ticks) as f64;
+        let system = self.system_ticks.saturating_sub(earlier.system_ticks) as f64;
+        let operations = operations.max(1) as f64;
+        Usage {
+            us_per_op: run_ns / 1e3 / operations,
+            user_us_per_op: user * TICK_US / operations,
+            system_us_per_op: system * TICK_US / operations,
+            cores: run_ns / wall_ns.max(1) as f64,
+            waiting: self.wait_ns.saturating_sub(earlier.wait_ns) as f64 / wall_ns.max(1) as f64,
+        }
+    }
+}
+
+/// CPU that a process used over the measured time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Usage {
+    /// Microseconds an operation.
+    pub us_per_op: f64,
+    /// Of these, in user mode (by clock ticks, so rough).
+    pub user_us_per_op: f64,
+    /// Of these, in the kernel.
+    pub system_us_per_op: f64,
+    /// How many cores it kept busy.
+    pub cores: f64,
+    /// How many cores more it would have used, had they been free: above a few hundredths,
+    /// somebody else was there and the run is worth little.
+    pub waiting: f64,
+}
+
+/// Fields 14 and 15; the name before them is in brackets and may contain anything.
+fn ticks_in(stat: &str) -> Option<(u64, u64)> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// Linux shows 100 ticks a second to programs on every architecture of today.
+const TICK_US: f64 = 10_000.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 1 0 0 0 123 45 0 0 20 0 1 0 9 0 0";
+        assert_eq!(ticks_in(stat), Some((123, 45)));
+        assert_eq!(ticks_in("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_some() {
+        let busy = (0..1_000_000u64).fold(0u64, |sum, i| sum.wrapping_mul(31).wrapping_add(i));
+        assert_ne!(std::hint::black_box(busy), 1);
+        assert!(CpuTime::of("self").expect("there is a /proc").run_ns > 0);
+        assert!(CpuTime::of("0").is_err());
+    }
+
+    #[test]
+    fn usage_is_per_operation_and_per_time() {
+        let before = CpuTime { run_ns: 1_000_000, wait_ns: 0, user_ticks: 10, system_ticks: 20 };
+        let after =
+            CpuTime { run_ns: 501_000_000, wait_ns: 250_000_000, user_ticks: 30, system_ticks: 50 };
+        let usage = after.usage_since(&before, 100_000, 1_000_000_000);
+        let expected = Usage {
+            us_per_op: 5.0,
+            user_us_per_op: 2.0,
+            system_us_per_op: 3.0,
+            cores: 0.5,
+            waiting: 0.25,
+        };
+        assert_eq!(usage, expected);
+    }
+}
