@@ -145,6 +145,12 @@ impl Keeper {
         mut walk: Walk,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        // Another core may have started, and asked, before this one knows its keys.
+        if let Err(error) = self.check_readable() {
+            self.count_error(error);
+            reply::error(out, error);
+            return Outcome::Done;
+        }
         loop {
             let keydir = self.store.keydir(walk.partition);
             let Some((hash, at)) = keydir.entry_from(walk.hash, walk.seen) else {
