@@ -4,16 +4,17 @@
 //! one connection run in the order in which they came. All orders are tried, as far as the answers
 //! leave several: each leaves a [`Way`] that the key may have gone.
 
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::rc::Rc;
 
 use super::Operation;
+use super::state::Event;
+use super::state::Moment;
 use super::state::OperationId;
 use super::state::Rules;
 use super::state::State;
 use super::values::Values;
-
-/// The moments of a run, counted. Each event has its own.
-pub type Moment = u64;
 
 /// The last write of a buffered key, and the key before it.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(super) struct Step {
 }
 
 /// Between which moments the log was cut, if a key came back in this way.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Cut {
     /// The last write that survived had come by then.
     pub(super) after: Moment,
@@ -62,6 +63,14 @@ impl PartialEq for Way {
         steps.0.is_none() == steps.1.is_none()
             && (self.cut, &self.done) == (other.cut, &other.done)
             && self.state == other.state
+    }
+}
+
+impl Eq for Way {}
+
+impl Hash for Way {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.cut, &self.done, &self.state).hash(state);
     }
 }
 
@@ -150,15 +159,14 @@ impl History {
         self.told.push(id);
         let mut kept = Vec::new();
         let mut open: Vec<Way> = self.ways.clone();
-        let mut seen = open.clone();
+        let mut seen: ahash::HashSet<Way> = open.iter().cloned().collect();
         while let Some(way) = open.pop() {
             if way.done.contains(&id) {
                 kept.push(way);
                 continue;
             }
             for next in self.next(&way, lent) {
-                if !seen.contains(&next) {
-                    seen.push(next.clone());
+                if seen.insert(next.clone()) {
                     open.push(next);
                 }
             }
@@ -217,8 +225,22 @@ impl History {
         if operation.met_damage() {
             return if state.damaged { vec![state.clone()] } else { Vec::new() };
         }
-        let (event, walls) = ((id, operation.event), operation.walls);
-        state.after(event, operation.command, operation.said(), walls, lent.rules, lent.values)
+        let event = Event {
+            id,
+            number: operation.event,
+            came: operation.came,
+            ended: operation.ended,
+            walls: operation.walls,
+        };
+        let (command, said) = (operation.command, operation.said());
+        let mut states = state.after(event, command, said, lent.rules, lent.values);
+        if operation.may_have_none() {
+            // Nobody was given its context.
+            states.iter_mut().for_each(|state| {
+                state.tokens.remove(&id);
+            });
+        }
+        states
     }
 
     /// Everything that can still have an effect has had it, or never will.
@@ -227,11 +249,10 @@ impl History {
         self.look(lent);
         let mut all = Vec::new();
         let mut open = std::mem::take(&mut self.ways);
-        let mut seen = open.clone();
+        let mut seen: ahash::HashSet<Way> = open.iter().cloned().collect();
         while let Some(way) = open.pop() {
             for next in self.next(&way, lent) {
-                if !seen.contains(&next) {
-                    seen.push(next.clone());
+                if seen.insert(next.clone()) {
                     open.push(next);
                 }
             }
@@ -333,11 +354,6 @@ impl History {
 }
 
 fn unique(ways: Vec<Way>) -> Vec<Way> {
-    let mut all: Vec<Way> = Vec::with_capacity(ways.len());
-    for way in ways {
-        if !all.contains(&way) {
-            all.push(way);
-        }
-    }
-    all
+    let mut seen = ahash::HashSet::default();
+    ways.into_iter().filter(|way| seen.insert(way.clone())).collect()
 }

@@ -14,8 +14,8 @@ pub mod values;
 use self::history::Cut;
 use self::history::History;
 use self::history::Lent;
-pub use self::history::Moment;
 use self::state::Command;
+use self::state::Moment;
 use self::state::OperationId;
 use self::state::Rules;
 use self::state::Said;
@@ -66,7 +66,8 @@ pub struct Operation {
 impl Operation {
     /// Whether it may have had an effect on its key, or told something of it.
     fn may_have_effect(&self) -> bool {
-        !matches!(self.end, End::Refused)
+        let is_told = matches!(self.end, End::Said(_) | End::Damaged);
+        is_told || (self.end == End::Unknown && self.command.writes())
     }
 
     /// Whether it may have had none.
@@ -203,7 +204,7 @@ impl Oracle {
         // Its time is open: nothing that expires is certain for it.
         let operation = &mut self.operations[id as usize];
         operation.walls = Walls { low: 0, high: u64::MAX - 1 };
-        operation.end = End::Unknown;
+        (operation.end, operation.token_is_held) = (End::Unknown, false);
         let key = operation.key;
         let lent = lent(&self.operations, &self.values, self.rules, &self.keys[key]);
         self.histories[key].ended(&lent);
@@ -319,6 +320,7 @@ fn lent<'a>(
     rules: Rules,
     key: &Key,
 ) -> Lent<'a> {
-    let rules = Rules { last_writer_wins: key.last_writer_wins, ..rules };
+    let last_writer_wins = key.last_writer_wins;
+    let rules = Rules { last_writer_wins, comes_back: key.buffered, ..rules };
     Lent { operations, values, rules }
 }

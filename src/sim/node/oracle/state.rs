@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 use super::values::ValueId;
 use super::values::Values;
 
+/// The moments of a run, counted. Each event has its own.
+pub type Moment = u64;
+
 /// Names an operation of the whole run; a writing one is an event.
 pub type OperationId = u32;
 
 /// A set of events of one key.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Events(Vec<u64>);
 
 impl Events {
@@ -26,6 +29,17 @@ impl Events {
 
     fn has(&self, number: u32) -> bool {
         self.0.get(number as usize / 64).is_some_and(|word| word & 1 << (number % 64) != 0)
+    }
+
+    /// Leaves only those that are in `other`, in one form.
+    fn meet(&mut self, other: &Self) {
+        self.0.truncate(other.0.len());
+        for (word, mask) in self.0.iter_mut().zip(&other.0) {
+            *word &= mask;
+        }
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
     }
 
     fn join(&mut self, other: &Self) {
@@ -118,16 +132,20 @@ pub enum Said {
 }
 
 /// One version.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Version {
     event: u32,
+    /// Between these it was written.
+    came: Moment,
+    ended: Moment,
     value: Option<ValueId>,
     expiry: Expiry,
 }
 
 impl Version {
     fn value_at(&self, wall: u64) -> Option<ValueId> {
-        self.value.filter(|_| self.expiry.is_none_or(|expiry| wall < expiry))
+        // As in Redis: the last millisecond is still its own.
+        self.value.filter(|_| self.expiry.is_none_or(|expiry| wall <= expiry))
     }
 }
 
@@ -136,6 +154,8 @@ impl Version {
 pub struct Rules {
     /// Only the last write stays.
     pub last_writer_wins: bool,
+    /// A crash may bring back what was superseded.
+    pub comes_back: bool,
     /// The wall clock may jump: which of several siblings is the latest is open.
     pub any_is_latest: bool,
     /// Most versions of a key.
@@ -151,10 +171,25 @@ pub struct Walls {
     pub high: u64,
 }
 
+/// An operation as the state needs to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Its number among all.
+    pub id: OperationId,
+    /// Its number among those of its key.
+    pub number: u32,
+    /// It ran after this,
+    pub came: Moment,
+    /// and before this.
+    pub ended: Moment,
+    /// The same by the wall clock.
+    pub walls: Walls,
+}
+
 /// One way that a key may be.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct State {
-    /// In the order in which they were written.
+    /// In the order of their events' numbers, which says nothing of the order of writing.
     versions: Vec<Version>,
     /// Everything that was ever written here or seen by a writer.
     seen: Events,
@@ -187,10 +222,9 @@ impl State {
     /// The states that the command may leave, of all ways to carry it out that fit what was said.
     pub fn after(
         &self,
-        (id, event): (OperationId, u32),
+        event: Event,
         command: Command,
         said: &Said,
-        walls: Walls,
         rules: Rules,
         values: &Values,
     ) -> Vec<Self> {
@@ -198,12 +232,14 @@ impl State {
         if self.damaged && !command.is_unconditional() {
             return states; // nothing but an error is right
         }
-        for wall in self.moments(command, walls) {
+        for wall in self.moments(command, event.walls) {
             for shown in self.shown(wall, rules) {
-                let way = Way { id, event, wall, walls, shown, rules, values };
-                if let Some(state) = self.apply(&way, command, said)
-                    && !states.contains(&state)
-                {
+                let way = Way { event, wall, shown, rules, values };
+                let Some(mut state) = self.apply(&way, command, said) else { continue };
+                if !rules.comes_back {
+                    state.forget_superseded();
+                }
+                if !states.contains(&state) {
                     states.push(state);
                 }
             }
@@ -222,20 +258,29 @@ impl State {
         };
         let expiries = self.versions.iter().filter_map(|version| version.expiry).chain(own);
         let mut moments = vec![walls.low];
-        moments.extend(expiries.filter(|at| (walls.low + 1..=walls.high).contains(at)));
+        let around = expiries.flat_map(|at| [at, at.saturating_add(1)]);
+        moments.extend(around.filter(|at| (walls.low + 1..=walls.high).contains(at)));
         moments.sort_unstable();
         moments.dedup();
         moments
     }
 
-    /// The versions that plain commands may mean: one, unless the clock jumped.
+    /// Where nothing superseded comes back, only what is there matters of what was seen.
+    fn forget_superseded(&mut self) {
+        let mut there = Events::default();
+        self.versions.iter().for_each(|version| there.insert(version.event));
+        self.seen.meet(&there);
+        self.tokens.values_mut().for_each(|token| token.meet(&there));
+    }
+
+    /// The versions that plain commands may mean: those that may have been written last.
     fn shown(&self, wall: u64, rules: Rules) -> Vec<Option<&Version>> {
-        let mut live = self.versions.iter().filter(|version| version.value_at(wall).is_some());
-        if rules.any_is_latest {
-            let all: Vec<_> = live.map(Some).collect();
-            return if all.is_empty() { vec![None] } else { all };
-        }
-        vec![live.next_back()]
+        let live = || self.versions.iter().filter(|version| version.value_at(wall).is_some());
+        let is_last = |version: &&Version| {
+            rules.any_is_latest || live().all(|other| other.came < version.ended)
+        };
+        let last: Vec<_> = live().filter(is_last).map(Some).collect();
+        if last.is_empty() { vec![None] } else { last }
     }
 
     fn apply(&self, way: &Way<'_>, command: Command, said: &Said) -> Option<Self> {
@@ -295,7 +340,7 @@ impl State {
             return None;
         }
         let mut state = self.clone();
-        state.tokens.insert(way.id, self.seen.clone());
+        state.tokens.insert(way.event.id, self.seen.clone());
         Some(state)
     }
 
@@ -330,10 +375,10 @@ impl State {
         if values > way.rules.siblings_max {
             return None;
         }
-        saw.insert(way.event);
+        saw.insert(way.event.number);
         let is_alone = state.versions.len() == 1;
         let token = if is_alone { state.seen.clone() } else { saw };
-        state.tokens.insert(way.id, token);
+        state.tokens.insert(way.event.id, token);
         Some(state)
     }
 
@@ -342,17 +387,17 @@ impl State {
         let value = value.filter(|_| !is_over);
         let expiry = expiry.filter(|_| value.is_some());
         self.damaged = false;
-        self.seen.insert(way.event);
-        self.versions.push(Version { event: way.event, value, expiry });
+        self.seen.insert(way.event.number);
+        let Event { number, came, ended, .. } = way.event;
+        self.versions.push(Version { event: number, came, ended, value, expiry });
+        self.versions.sort_unstable_by_key(|version| version.event);
     }
 }
 
 /// One way to carry a command out: when, and what it met.
 struct Way<'a> {
-    id: OperationId,
-    event: u32,
+    event: Event,
     wall: u64,
-    walls: Walls,
     shown: Option<&'a Version>,
     rules: Rules,
     values: &'a Values,
@@ -367,7 +412,7 @@ impl Way<'_> {
             Some(Version { expiry: None, .. }) => left == -1,
             Some(Version { expiry: Some(at), .. }) => {
                 let read_at = *at as i64 - left;
-                (self.walls.low as i64..=self.walls.high as i64).contains(&read_at)
+                (self.event.walls.low as i64..=self.event.walls.high as i64).contains(&read_at)
             }
         }
     }

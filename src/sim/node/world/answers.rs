@@ -58,7 +58,7 @@ impl World {
             (Asked::Keys(parts), reply) => self.judge_keys(client, &parts, reply),
             (Asked::ForeignContext, reply) => {
                 let Reply::Error(error) = reply else { panic!("a foreign context: {reply:?}") };
-                let other = ["BUSY", "READONLY", "OOM"];
+                let other = ["BUSY", "READONLY", "OOM", "TIMEOUT"];
                 let refused = other.iter().any(|word| error.starts_with(word));
                 assert!(error.starts_with("BADCONTEXT") || refused, "a foreign context: {error}");
             }
@@ -116,6 +116,7 @@ impl World {
             self.keep_token(part.key, id, &reply);
             self.open.remove(&id);
             self.in_flight[part.key] -= 1;
+            self.operations += u64::from(matches!(end, End::Said(_)));
             self.oracle.ended(id, end, wall, self.now);
             if let Some(token) = cause_of(part.command) {
                 self.release_token(part.key, token);
@@ -206,6 +207,7 @@ impl World {
 
     /// Whether the node has an excuse for this error.
     fn may_refuse(&mut self, error: &str) -> bool {
+        self.last_error = error.to_owned();
         let failed = self.failures() > self.failures_at_start;
         let (what, excused) = match error.split(' ').next().expect("a word") {
             "TIMEOUT" => {

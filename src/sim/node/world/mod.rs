@@ -118,6 +118,8 @@ pub(super) struct World {
     oracle: Oracle,
     /// Commands of a key that were sent and have no end.
     in_flight: Vec<usize>,
+    /// Who asked for each key last.
+    asked_by: Vec<ConnectionId>,
     /// Operations that came and have no end.
     open: BTreeSet<OperationId>,
     abandoned: usize,
@@ -142,6 +144,8 @@ pub(super) struct World {
     counted: Option<i64>,
     parked: Option<i64>,
     walks: u64,
+    /// For whoever wants to understand a failure.
+    last_error: String,
 }
 
 impl World {
@@ -155,6 +159,7 @@ impl World {
         let node = Arc::new(life::node_settings(&plan, partitions, owners));
         let rules = Rules {
             last_writer_wins: false,
+            comes_back: false,
             any_is_latest: plan.jump_one_in > 0,
             siblings_max: plan.siblings_max,
         };
@@ -178,6 +183,7 @@ impl World {
             token_uses: BTreeMap::new(),
             held_tokens: BTreeSet::new(),
             in_flight: vec![0; count],
+            asked_by: vec![ConnectionId::new(0); count],
             open: BTreeSet::new(),
             abandoned: 0,
             draining: false,
@@ -199,6 +205,7 @@ impl World {
             counted: None,
             parked: None,
             walks: 0,
+            last_error: String::new(),
             plan,
             rng,
         };

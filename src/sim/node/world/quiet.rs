@@ -89,7 +89,7 @@ impl World {
     fn run_until_written(&mut self, key: usize) {
         let since = self.now;
         while self.oracle.exists(key) != Some(true) || self.oracle.operations_of(key) == 0 {
-            assert!(self.now.since(since) < PATIENCE, "key {key} takes no write");
+            assert!(self.now.since(since) < PATIENCE, "key {key} takes no write: {}", self.last_error);
             let connection = self.connect(ASKER);
             let mut bytes = Vec::new();
             let asked = self.desk().set(key, &mut bytes);
