@@ -13,6 +13,11 @@ macro_rules! sometimes {
         impl Sometimes {
             /// Everything that there is to happen.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Whether a store alone knows nothing of it.
+            pub fn is_of_node(self) -> bool {
+                self as usize >= Self::CrossedCores as usize
+            }
         }
     };
 }
@@ -84,6 +89,33 @@ sometimes! {
     Adopted,
     /// Two recoveries of the same bytes, with and without index files, were compared.
     IndexCompared,
+    // From here on only in a node of shards.
+    /// A message went from core to core.
+    CrossedCores,
+    /// A shard wanted no more of a client for now.
+    StoppedReading,
+    /// A client went away.
+    Disconnected,
+    /// A client said that it will send no more.
+    HalfClosed,
+    /// The wall clock jumped.
+    WallJumped,
+    /// The disk answered nothing for longer than clients wait.
+    DiskStalled,
+    /// A request was answered `-TIMEOUT`.
+    TimedOut,
+    /// A write was answered `-UNKNOWN`.
+    OutcomeUnknown,
+    /// A write was refused for want of memory for clients.
+    OutOfMemory,
+    /// An object would have been too long.
+    TooBig,
+    /// A write would have been one sibling too many.
+    TooManySiblings,
+    /// A walk over the keys came to its end.
+    Walked,
+    /// What a walk had to say of a key was certain.
+    WalkWasExact,
 }
 
 /// How often each of them happened.

@@ -5,6 +5,7 @@
 //! happens is drawn from the seed, so that every failure can be had again.
 //!
 //! - [`disk`] performs what a log asks for, late, out of order, and not always.
+//! - [`node`] is a node of shards with clients, and judges what these are told.
 //! - [`storage`] is a world of one store on one disk, and judges what the store says.
 //! - [`trace`] proves that a seed gives the same run each time.
 //! - [`coverage`] proves that the dangers really came.
@@ -13,5 +14,6 @@
 
 pub mod coverage;
 pub mod disk;
+pub mod node;
 pub mod storage;
 pub mod trace;

@@ -4,6 +4,7 @@
 //! - `SEED=n` runs that seed alone, where a scenario takes seeds.
 //! - `SIM_SEEDS=n` and `SIM_SECONDS=n` bound how many fresh seeds are run beside the fixed ones.
 
+mod node;
 mod storage;
 
 use std::time::Duration;

@@ -26,7 +26,9 @@ fn every_danger_comes_and_nothing_breaks() {
     print!("{all}");
     assert!(all.faults >= 10 * 150, "{} faults", all.faults);
     if std::env::var("SEED").is_err() {
-        assert_eq!(all.coverage.missing(), []);
+        let mut missing = all.coverage.missing();
+        missing.retain(|what| !what.is_of_node());
+        assert_eq!(missing, []);
     }
 }
 

@@ -477,6 +477,13 @@ impl Keeper {
     }
 
     fn check_health(&self, operation: &Operation<'_>) -> Result<(), RequestError> {
+        self.check_readable()?;
+        let full = operation.is_write() && self.memory_bytes() > self.node.memory_bytes_max;
+        if full { Err(RequestError::OutOfMemory) } else { Ok(()) }
+    }
+
+    /// Whether anything may be read of the log.
+    pub(super) fn check_readable(&self) -> Result<(), RequestError> {
         if self.replica.is_none() {
             return Err(RequestError::Starting);
         }
@@ -484,10 +491,6 @@ impl Keeper {
             Health::Poisoned => Err(RequestError::ReadOnlyPoisoned),
             Health::Opening => Err(RequestError::Starting),
             Health::Closed => Err(RequestError::Stopping),
-            Health::Open | Health::ReadOnly if operation.is_write() => {
-                let full = self.memory_bytes() > self.node.memory_bytes_max;
-                if full { Err(RequestError::OutOfMemory) } else { Ok(()) }
-            }
             Health::Open | Health::ReadOnly => Ok(()),
         }
     }
@@ -507,7 +510,7 @@ impl Keeper {
         }
     }
 
-    fn count_error(&mut self, error: RequestError) {
+    pub(super) fn count_error(&mut self, error: RequestError) {
         match error {
             RequestError::Damaged => self.counters.damaged += 1,
             RequestError::Busy | RequestError::OutOfMemory => self.counters.refused += 1,

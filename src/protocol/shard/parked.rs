@@ -64,10 +64,18 @@ impl HeldReply {
     }
 }
 
+/// Those that wait for one read: of one key, or of keys of one hash.
+#[derive(Debug)]
+struct Queue {
+    hash: u64,
+    /// None, if all of them waited too long.
+    waiting: Vec<Waiting>,
+}
+
 /// All requests that wait.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
-    by_ticket: BTreeMap<Ticket, Vec<Waiting>>,
+    by_ticket: BTreeMap<Ticket, Queue>,
     /// For each hash that a read is awaited for: the ticket at which requests of it queue.
     by_hash: ahash::HashMap<u64, Ticket>,
     /// In order of sequences.
@@ -83,7 +91,7 @@ impl Parked {
 
     /// How many requests wait.
     pub(super) fn len(&self) -> usize {
-        self.by_ticket.values().map(Vec::len).sum::<usize>() + self.held.len()
+        self.by_ticket.values().map(|queue| queue.waiting.len()).sum::<usize>() + self.held.len()
     }
 
     /// Whether nothing waits.
@@ -100,19 +108,19 @@ impl Parked {
     pub(super) fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
         self.bytes += waiting.command.len();
         self.by_hash.insert(waiting.hash, ticket);
-        self.by_ticket.entry(ticket).or_default().push(waiting);
+        let empty = Queue { hash: waiting.hash, waiting: Vec::new() };
+        self.by_ticket.entry(ticket).or_insert(empty).waiting.push(waiting);
     }
 
     /// The read came: who waited for it, in order.
     pub(super) fn fetched(&mut self, ticket: Ticket) -> Vec<Waiting> {
-        let waiting = self.by_ticket.remove(&ticket).unwrap_or_default();
-        for request in &waiting {
-            self.bytes -= request.command.len();
-            if self.by_hash.get(&request.hash) == Some(&ticket) {
-                self.by_hash.remove(&request.hash);
-            }
+        let Some(queue) = self.by_ticket.remove(&ticket) else { return Vec::new() };
+        // Also if nobody waits any more: the next request must not queue behind a read that is over.
+        if self.by_hash.get(&queue.hash) == Some(&ticket) {
+            self.by_hash.remove(&queue.hash);
         }
-        waiting
+        self.bytes -= queue.waiting.iter().map(|one| one.command.len()).sum::<usize>();
+        queue.waiting
     }
 
     /// Holds a reply until `sequence` is synced.
@@ -160,10 +168,11 @@ impl Parked {
     /// Requests that waited too long for a read. What they wait for may still come, for others.
     pub(super) fn late_waiting(&mut self, now: Instant) -> Vec<Waiting> {
         let mut late = Vec::new();
-        for waiting in self.by_ticket.values_mut() {
-            let (gone, stays): (Vec<_>, Vec<_>) =
-                std::mem::take(waiting).into_iter().partition(|one| one.deadline <= now);
-            *waiting = stays;
+        for queue in self.by_ticket.values_mut() {
+            let waiting = std::mem::take(&mut queue.waiting);
+            let (gone, stays) = waiting.into_iter().partition(|one| one.deadline <= now);
+            queue.waiting = stays;
+            let gone: Vec<Waiting> = gone;
             late.extend(gone);
         }
         self.bytes -= late.iter().map(|one| one.command.len()).sum::<usize>();

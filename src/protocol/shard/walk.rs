@@ -157,6 +157,12 @@ impl Keeper {
         mut walk: Walk,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        // Another core may have started, and asked, before this one knows its keys.
+        if let Err(error) = self.check_readable() {
+            self.count_error(error);
+            reply::error(out, error);
+            return Outcome::Done;
+        }
         for _ in 0..PER_TURN {
             if self.node.owner(walk.partition) != self.shard {
                 if !walk.own_only {

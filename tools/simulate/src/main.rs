@@ -3,6 +3,7 @@
 //!     cargo run --release -p stator-simulate -- --seconds 60 --jobs 2
 //!     cargo run --release -p stator-simulate -- --from 4711 --seeds 1
 //!
+//! `--kind storage` or `--kind node` runs seeds of that world alone; otherwise they take turns.
 //! `--aloud 1` tells every event and effect. Exits with 1 if a seed failed, and prints the line that runs it again.
 
 use std::cell::Cell;
@@ -13,11 +14,27 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use stator::sim::node;
 use stator::sim::storage;
 use stator::sim::storage::Report;
 
+/// A world that seeds are run in.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// The name of its scenarios.
+    name: &'static str,
+    run: fn(u64) -> Report,
+    run_aloud: fn(u64) -> Report,
+}
+
+/// They take turns: even seeds of the first, odd ones of the second, unless one kind is asked for.
+const KINDS: [Kind; 2] = [
+    Kind { name: "storage", run: storage::run, run_aloud: storage::run_aloud },
+    Kind { name: "node", run: node::run, run_aloud: node::run_aloud },
+];
+
 thread_local! {
-    static SEED: Cell<u64> = const { Cell::new(0) };
+    static SEED: Cell<(&'static str, u64)> = const { Cell::new(("", 0)) };
 }
 
 struct Arguments {
@@ -26,14 +43,15 @@ struct Arguments {
     seconds: u64,
     jobs: u64,
     aloud: u64,
+    kind: Option<Kind>,
 }
 
 fn main() {
     let arguments = parse();
     std::panic::set_hook(Box::new(|panic| {
-        let seed = SEED.get();
-        eprintln!("seed {seed} failed: {panic}");
-        eprintln!("SEED={seed} cargo test --test simulation one_seed -- --nocapture");
+        let (kind, seed) = SEED.get();
+        eprintln!("{kind} seed {seed} failed: {panic}");
+        eprintln!("SEED={seed} cargo test --test simulation {kind}::one_seed -- --nocapture");
         std::process::exit(1);
     }));
     let (next, total) = (AtomicU64::new(0), Mutex::new(Report::default()));
@@ -59,20 +77,31 @@ fn work(arguments: &Arguments, start: Instant, next: &AtomicU64, total: &Mutex<R
             return;
         }
         let seed = arguments.from.wrapping_add(index);
-        SEED.set(seed);
-        let report =
-            if arguments.aloud == 0 { storage::run(seed) } else { storage::run_aloud(seed) };
+        let kind = arguments.kind.unwrap_or(KINDS[(seed % 2) as usize]);
+        SEED.set((kind.name, seed));
+        let report = if arguments.aloud == 0 { (kind.run)(seed) } else { (kind.run_aloud)(seed) };
         total.lock().expect("no thread panics and lives").join(&report);
     }
 }
 
 fn parse() -> Arguments {
     let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-    let mut arguments =
-        Arguments { from: clock, seeds: u64::MAX, seconds: u64::MAX, jobs: 1, aloud: 0 };
+    let mut arguments = Arguments {
+        from: clock,
+        seeds: u64::MAX,
+        seconds: u64::MAX,
+        jobs: 1,
+        aloud: 0,
+        kind: None,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let number = words.next().and_then(|number| number.parse().ok());
+        let value = words.next().unwrap_or_default();
+        let number = value.parse().ok();
+        if word == "--kind" {
+            arguments.kind = KINDS.into_iter().find(|kind| kind.name == value);
+            continue;
+        }
         match (word.as_str(), number) {
             ("--from", Some(number)) => arguments.from = number,
             ("--seeds", Some(number)) => arguments.seeds = number,
@@ -81,7 +110,8 @@ fn parse() -> Arguments {
             ("--aloud", Some(number)) => arguments.aloud = number,
             _ => {
                 eprintln!(
-                    "simulate [--from SEED] [--seeds N] [--seconds N] [--jobs N] [--aloud 1]"
+                    "simulate [--from SEED] [--seeds N] [--seconds N] [--jobs N] [--aloud 1] \
+                     [--kind storage|node]"
                 );
                 std::process::exit(2);
             }

@@ -1,0 +1,49 @@
+//! A node of shards, clients that speak bytes, and everything that happens to them.
+
+use stator::sim::node;
+use stator::sim::storage::Report;
+
+use crate::for_each_seed;
+use crate::for_fresh_seeds;
+
+/// Whatever the seed draws. `SEED=n cargo test --test simulation node::one_seed` replays a failure.
+#[test]
+fn one_seed() {
+    let aloud = std::env::var("ALOUD").is_ok();
+    for_each_seed(0..1, |seed| {
+        print!("{}", if aloud { node::run_aloud(seed) } else { node::run(seed) });
+    });
+}
+
+/// A simulator in which nobody disconnects proves nothing about disconnecting.
+#[test]
+fn every_danger_comes_and_nothing_breaks() {
+    let mut all = Report::default();
+    for_each_seed(0..100, |seed| {
+        let report = node::run(seed);
+        assert!(report.operations >= 2000, "too few operations");
+        all.join(&report);
+    });
+    print!("{all}");
+    assert!(all.faults >= 10 * 100, "{} faults", all.faults);
+    if std::env::var("SEED").is_err() {
+        let mut missing = all.coverage.missing();
+        missing.retain(|what| what.is_of_node());
+        assert_eq!(missing, []);
+    }
+}
+
+#[test]
+fn fresh_seeds_break_nothing() {
+    for_fresh_seeds(|seed| {
+        node::run(seed);
+    });
+}
+
+/// If this fails, no failure can be had again: something depends on more than the seed.
+#[test]
+fn a_seed_gives_the_same_run_each_time() {
+    for_each_seed(1000..1006, |seed| {
+        assert_eq!(node::run(seed), node::run(seed));
+    });
+}
