@@ -5,6 +5,8 @@ pub mod base;
 pub mod cli;
 #[cfg(feature = "engine")]
 pub mod config;
+#[cfg(feature = "engine")]
+pub mod engine;
 pub mod protocol;
 pub mod sim;
 pub mod storage;

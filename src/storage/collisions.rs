@@ -26,7 +26,6 @@ use crate::storage::record;
 use crate::storage::record::Order;
 use crate::storage::recovery::READ_FAILURES_MAX;
 use crate::storage::restore::Restored;
-use crate::storage::restore::supersedes;
 use crate::storage::segments::Segments;
 
 /// Records of one hash, of which at least one said that it collides.
@@ -99,7 +98,7 @@ impl Collisions {
         match key {
             Some(key) => {
                 let newest = group.by_key.entry(key).or_insert((order, at));
-                if supersedes(order, at, newest.0, newest.1) {
+                if restored.segments.supersedes(order, at, newest.0, newest.1) {
                     *newest = (order, at);
                 }
             }

@@ -47,6 +47,7 @@ use crate::storage::record;
 use crate::storage::record::NewRecord;
 use crate::storage::record::Order;
 use crate::storage::record::RecordView;
+use crate::storage::restore::is_owned;
 use crate::storage::scan::Scan;
 use crate::storage::script::Script;
 use crate::storage::segments::Segment;
@@ -132,6 +133,8 @@ pub struct Tables<'a> {
     pub keydirs: &'a mut [Keydir],
     /// The table of segments.
     pub segments: &'a mut Segments,
+    /// Which partitions are the shard's.
+    pub owned: &'a [bool],
 }
 
 /// Chooses segments whose live records are worth copying. Empty: none.
@@ -175,6 +178,23 @@ pub fn choose_victims(
     } else {
         Vec::new()
     }
+}
+
+/// Chooses segments of adopted logs, whatever they hold: what is live in them moves to the own log.
+pub fn choose_adopted(segments: &Segments, own: LogId, segment_bytes: u32) -> Vec<SegmentSlot> {
+    let (mut victims, mut live) = (Vec::new(), 0);
+    for (slot, segment) in segments.iter() {
+        if segment.id.log == own || segment.stage != Stage::Indexed || segment.quarantined {
+            continue;
+        }
+        live += segment.live_bytes;
+        let full = live > u64::from(segment_bytes) * 7 / 8 || victims.len() == VICTIMS_MAX;
+        if full && !victims.is_empty() {
+            break;
+        }
+        victims.push(slot);
+    }
+    victims
 }
 
 impl Compaction {
@@ -241,7 +261,7 @@ impl Compaction {
         let slot = self.victims[victim];
         let last_batch = tables.segments.get(slot).last_batch;
         scan.feed(bytes, |batch, entry, view| {
-            if batch.number <= last_batch {
+            if batch.number <= last_batch && is_owned(tables.owned, entry.partition) {
                 self.good_bytes += u64::from(location(slot, &entry).counted_length());
                 self.consider(slot, entry, view, tables);
             }

@@ -8,7 +8,9 @@
 //! its removal is durable.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use crate::base::id::LogId;
 use crate::base::id::SegmentId;
 use crate::base::id::Ticket;
 use crate::base::outbox::Outbox;
@@ -34,6 +36,7 @@ use crate::storage::record::Order;
 use crate::storage::script::Script;
 use crate::storage::script::Temporaries;
 use crate::storage::segments::Residency;
+use crate::storage::segments::Segment;
 use crate::storage::segments::Stage;
 
 /// After a failure a lane waits so long.
@@ -67,6 +70,8 @@ pub(in crate::storage) struct Lanes {
     recyclable: Vec<File>,
     compaction: Option<Box<Compaction>>,
     compacting: bool,
+    /// Adopted logs of which it was said that they are not needed here.
+    released: BTreeSet<LogId>,
     /// Files of a compaction that failed, to be removed before the next.
     remains: Vec<File>,
     retry_at: Option<Instant>,
@@ -93,6 +98,9 @@ impl Store {
         self.begin_index(out);
         self.settle_images(out);
         self.begin_remove(out);
+        if self.lanes.released.len() < self.settings.adopted.len() {
+            self.release_logs(out);
+        }
         if self.lanes.stopping {
             self.begin_stop(out);
         } else if self.lanes.retry_at.is_none() {
@@ -307,7 +315,7 @@ impl Store {
 
     /// Complete segments leave the write buffer: they become resident, or cold.
     fn settle_images(&mut self, out: &mut Outbox<Effect>) {
-        let settled = |segment: &crate::storage::segments::Segment| {
+        let settled = |segment: &Segment| {
             segment.stage == Stage::Indexed
                 && segment.residency == Residency::Cold
                 && segment.image.is_some()
@@ -348,8 +356,7 @@ impl Store {
     }
 
     fn resident_bytes(&self) -> u64 {
-        let resident =
-            |segment: &crate::storage::segments::Segment| segment.residency != Residency::Cold;
+        let resident = |segment: &Segment| segment.residency != Residency::Cold;
         self.segments
             .iter()
             .filter(|(_, segment)| resident(segment))
@@ -363,9 +370,7 @@ impl Store {
         if self.lanes.removing || self.lanes.retry_at.is_some() {
             return;
         }
-        let gone = |segment: &crate::storage::segments::Segment| {
-            segment.stage == Stage::Retired && segment.readers == 0
-        };
+        let gone = |segment: &Segment| segment.stage == Stage::Retired && segment.readers == 0;
         let Some(slot) = self.segments.find(gone) else { return };
         self.lanes.removing = true;
         self.drop_resident(slot, out);
@@ -399,7 +404,11 @@ impl Store {
             self.choose_compaction();
         }
         let Some(mut compaction) = self.lanes.compaction.take() else { return };
-        let mut tables = Tables { keydirs: &mut self.keydirs, segments: &mut self.segments };
+        let mut tables = Tables {
+            keydirs: &mut self.keydirs,
+            segments: &mut self.segments,
+            owned: &self.settings.owned,
+        };
         match compaction.next_step() {
             Next::Do(operation) => {
                 self.lanes.compacting = true;
@@ -409,8 +418,11 @@ impl Store {
                 Some(placed) => self.make_resident(placed, out),
                 None if self.compaction_awaits(&compaction) => {}
                 None => {
-                    let mut tables =
-                        Tables { keydirs: &mut self.keydirs, segments: &mut self.segments };
+                    let mut tables = Tables {
+                        keydirs: &mut self.keydirs,
+                        segments: &mut self.segments,
+                        owned: &self.settings.owned,
+                    };
                     compaction.swap(&mut tables, self.commit.last_sequence());
                 }
             },
@@ -439,6 +451,11 @@ impl Store {
             return;
         }
         let eager = self.health == Health::ReadOnly;
+        let bytes = self.settings.segment_bytes;
+        let adopted = compaction::choose_adopted(&self.segments, self.settings.log, bytes);
+        if !adopted.is_empty() {
+            return self.begin_compaction(adopted, bytes);
+        }
         let percent = self.settings.garbage_percent;
         let bytes = self.settings.segment_bytes;
         let victims =
@@ -446,6 +463,10 @@ impl Store {
         if victims.is_empty() {
             return;
         }
+        self.begin_compaction(victims, bytes);
+    }
+
+    fn begin_compaction(&mut self, victims: Vec<SegmentSlot>, bytes: u32) {
         let output = self.next_number();
         let log = self.settings.log;
         let temporaries = [self.lanes.temporaries.next(log), self.lanes.temporaries.next(log)];
@@ -457,7 +478,11 @@ impl Store {
 
     fn on_compact(&mut self, now: Instant, result: Result<Done, Failure>) {
         self.lanes.compacting = false;
-        let mut tables = Tables { keydirs: &mut self.keydirs, segments: &mut self.segments };
+        let mut tables = Tables {
+            keydirs: &mut self.keydirs,
+            segments: &mut self.segments,
+            owned: &self.settings.owned,
+        };
         let compaction = self.lanes.compaction.as_deref_mut().expect("it runs");
         let good = match result {
             Ok(Done::Read(bytes)) => compaction.read(&bytes, &mut tables),
@@ -488,9 +513,32 @@ impl Store {
         for slot in victims {
             let segment = self.segments.get_mut(*slot);
             assert_eq!(segment.live_bytes, 0, "{}: all its records were copied", segment.id);
-            segment.stage = Stage::Retired;
+            let own = segment.id.log == self.settings.log;
+            segment.stage = if own { Stage::Retired } else { Stage::Released };
             segment.image = None;
         }
+    }
+
+    /// Says once of each adopted log that nothing of it is needed here any more.
+    fn release_logs(&mut self, out: &mut Outbox<Effect>) {
+        for slot in self.segments_in(Stage::Released) {
+            self.drop_resident(slot, out);
+        }
+        for log in self.settings.adopted.clone() {
+            let needed = |segment: &Segment| {
+                segment.id.log == log && (segment.stage != Stage::Released || segment.readers > 0)
+            };
+            if self.lanes.released.contains(&log) || self.segments.find(needed).is_some() {
+                continue;
+            }
+            self.lanes.released.insert(log);
+            self.notices.push_back(Notice::Released(log));
+        }
+    }
+
+    fn segments_in(&self, stage: Stage) -> Vec<SegmentSlot> {
+        let all = self.segments.iter();
+        all.filter(|(_, segment)| segment.stage == stage).map(|(slot, _)| slot).collect()
     }
 
     /// Once everything is written and indexed, records where the epoch ended.
@@ -504,8 +552,7 @@ impl Store {
             segment.stage = if segment.last_batch > 0 { Stage::Synced } else { Stage::Indexed };
             self.begin_index(out);
         }
-        let unwritten =
-            |segment: &crate::storage::segments::Segment| segment.stage == Stage::Synced;
+        let unwritten = |segment: &Segment| segment.stage == Stage::Synced;
         if self.lanes.indexing || self.segments.find(unwritten).is_some() {
             return;
         }

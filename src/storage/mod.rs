@@ -19,7 +19,7 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `record`, `batch`, `index_file`, `manifest` | bytes on the disk |
+//! | `record`, `batch`, `index_file`, `manifest`, `layout` | bytes on the disk |
 //! | `location`, `keydir`, `segments`, `cache` | what is where, in memory |
 //! | `commit` | batches, and what is durable |
 //! | `scan`, `log_end`, `recovery`, `restore`, `collisions` | a start |
@@ -44,6 +44,7 @@ pub mod effect;
 pub mod index_file;
 pub mod keydir;
 mod lanes;
+pub mod layout;
 pub mod location;
 pub mod log_end;
 pub mod manifest;
@@ -101,6 +102,9 @@ pub struct Settings {
     pub log: LogId,
     /// Logs of earlier layouts of shards, which it reads.
     pub adopted: Vec<LogId>,
+    /// Which partitions are this shard's, by their numbers; empty: all of them. Records of others in
+    /// adopted logs are other shards' business.
+    pub owned: Vec<bool>,
     /// How many times the shards have been laid out anew: above that of every adopted log.
     pub generation: u16,
     /// Partitions of the ring.
@@ -127,6 +131,7 @@ impl Settings {
         Self {
             log,
             adopted: Vec::new(),
+            owned: Vec::new(),
             generation: 0,
             partitions,
             segment_bytes: 32 * 1024 * 1024,
@@ -234,6 +239,9 @@ pub enum Notice {
         /// Whether the record is in the cache now.
         result: Result<(), Failure>,
     },
+    /// Nothing of this adopted log is needed here any more. It stays in the tables until
+    /// [`Store::forget_log`]: as long as its files are there, the next start reads them.
+    Released(LogId),
     /// A write failed. What was not synced by then never will be.
     Poisoned,
     /// The log was stopped cleanly.
@@ -582,6 +590,14 @@ impl Store {
         true
     }
 
+    /// The files of an adopted log that was [`Notice::Released`] are gone, durably.
+    pub fn forget_log(&mut self, log: LogId) {
+        for slot in self.segments_of(log) {
+            self.cache.forget_segment(slot);
+            self.segments.remove(slot);
+        }
+    }
+
     /// Somebody waits for everything appended so far.
     pub fn want_sync(&mut self) {
         self.commit.want_sync();
@@ -614,6 +630,11 @@ impl Store {
         self.write_batches(out);
         self.lanes.stopping = true;
         self.run_lanes(now, out);
+    }
+
+    fn segments_of(&self, log: LogId) -> Vec<SegmentSlot> {
+        let all = self.segments.iter();
+        all.filter(|(_, segment)| segment.id.log == log).map(|(slot, _)| slot).collect()
     }
 
     fn ticket(&mut self) -> Ticket {

@@ -130,7 +130,7 @@ impl Store {
                 self.lanes.temporaries.skip(*number);
             }
         }
-        Ok(restore::restore(found, self.settings.log, self.settings.partitions))
+        Ok(restore::restore(found, &self.settings))
     }
 
     /// Takes over the tables, and lists what makes this start durable.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::base::id::LogId;
 use crate::base::id::PartitionId;
 use crate::base::id::SegmentId;
+use crate::storage::Settings;
 use crate::storage::compaction::location;
 use crate::storage::effect::File;
 use crate::storage::index_file::IndexEntry;
@@ -47,6 +48,7 @@ pub struct Restored {
     pub collisions: BTreeMap<(PartitionId, u64), Vec<(Order, Location)>>,
     /// What was met on the way.
     pub counts: Counts,
+    owned: Vec<bool>,
 }
 
 /// What a start met.
@@ -62,8 +64,9 @@ pub struct Counts {
     pub bad_records: u64,
 }
 
-/// Makes tables of `found` for a shard whose own log is `own`.
-pub fn restore(found: Found, own: LogId, partitions: u16) -> Restored {
+/// Makes tables of `found`.
+pub fn restore(found: Found, settings: &Settings) -> Restored {
+    let (own, partitions) = (settings.log, settings.partitions);
     let mut restored = Restored {
         keydirs: (0..partitions).map(|_| Keydir::recovering()).collect(),
         segments: Segments::default(),
@@ -73,6 +76,7 @@ pub fn restore(found: Found, own: LogId, partitions: u16) -> Restored {
         ends: Vec::new(),
         leftovers: found.leftovers,
         collisions: BTreeMap::new(),
+        owned: settings.owned.clone(),
         counts: Counts { scanned: found.scanned, ..Counts::default() },
     };
     let mut epochs: BTreeMap<(LogId, u64), Vec<(FoundSegment, u64)>> = BTreeMap::new();
@@ -218,6 +222,9 @@ impl Restored {
 
     /// Adds one record to its keydir, if it is the newest of its key so far.
     fn add_record(&mut self, slot: SegmentSlot, entry: &IndexEntry, damaged: bool) {
+        if !is_owned(&self.owned, entry.partition) {
+            return;
+        }
         let good = location(slot, entry);
         let at = if damaged { good.damaged() } else { good };
         self.segments.get_mut(slot).count_record(at.counted_length(), entry.order);
@@ -230,7 +237,7 @@ impl Restored {
         }
         match keydir.find_with_order(entry.hash).first().copied() {
             None => keydir.insert(entry.hash, at, entry.order),
-            Some((old, order)) if supersedes(entry.order, at, order, old) => {
+            Some((old, order)) if self.segments.supersedes(entry.order, at, order, old) => {
                 keydir.replace_recovered(entry.hash, old, at, entry.order);
                 self.segments.bury(old, old.counted_length());
             }
@@ -240,10 +247,9 @@ impl Restored {
     }
 }
 
-/// Whether a record is to be taken instead of another of the same key. Of two copies of one record
-/// the good one is.
-pub fn supersedes(order: Order, at: Location, than: Order, other: Location) -> bool {
-    order > than || (order == than && other.marks().damaged && !at.marks().damaged)
+/// Whether a partition is a shard's, by the list that its settings have.
+pub fn is_owned(owned: &[bool], partition: PartitionId) -> bool {
+    owned.is_empty() || owned.get(partition.to_raw() as usize).is_some_and(|owned| *owned)
 }
 
 fn highest_order(content: &ScannedSegment, verdict: &Verdict) -> Order {

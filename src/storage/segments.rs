@@ -24,6 +24,8 @@ pub enum Stage {
     Indexed,
     /// Its live records were copied; it goes as soon as nobody reads it.
     Retired,
+    /// The same of a segment in an adopted log: others decide when it goes.
+    Released,
 }
 
 /// Whether the driver keeps a segment resident.
@@ -207,6 +209,13 @@ impl Segments {
     /// The first segment, in the order of ids, for which `wanted` holds.
     pub fn find(&self, wanted: impl Fn(&Segment) -> bool) -> Option<SegmentSlot> {
         self.iter().find(|(_, segment)| wanted(segment)).map(|(slot, _)| slot)
+    }
+
+    /// Whether a record is to be taken instead of another of the same key. Of two copies of one
+    /// record the good one is, then the later copy: what it was copied from can go then.
+    pub fn supersedes(&self, order: Order, at: Location, than: Order, other: Location) -> bool {
+        let rank = |at: Location| (!at.marks().damaged, self.get(at.slot()).id);
+        order > than || (order == than && rank(at) > rank(other))
     }
 
     /// The keydir points to this record from now on.

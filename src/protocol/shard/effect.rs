@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::base::id::ConnectionId;
+use crate::base::id::LogId;
 use crate::base::id::ShardId;
 use crate::storage::effect as disk;
 use crate::storage::recovery::StartError;
@@ -51,6 +52,10 @@ pub enum Effect {
         /// Bytes of the arena.
         bytes: Range<usize>,
     },
+    /// This shard needs nothing of an adopted log any more. When all shards of the node have said
+    /// so, its files are removed and the node's layout names it no more; then
+    /// [`super::Event::LogRemoved`].
+    Released(LogId),
     /// Requests are answered from now on.
     Started,
     /// The log cannot be started: the node says why and ends.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::base::id::ConnectionId;
+use crate::base::id::LogId;
 use crate::base::id::ShardId;
 use crate::storage::effect as disk;
 
@@ -54,6 +55,8 @@ pub enum Event<'a> {
         /// What an [`super::Effect::Mesh`] there named.
         bytes: &'a [u8],
     },
+    /// The files of an adopted log, which every shard of the node had released, are gone, durably.
+    LogRemoved(LogId),
     /// The time that `Shard::deadline` named has come.
     Tick,
     /// All events that were at hand have been delivered: batches are closed now. Comes after every

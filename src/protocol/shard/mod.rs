@@ -150,6 +150,7 @@ impl Shard {
             }
             Event::Closed { connection } => self.forget(connection),
             Event::Mesh { from, bytes } => self.on_mesh(now, from, bytes, resident, out),
+            Event::LogRemoved(log) => self.keeper.store.forget_log(log),
             Event::Tick => self.tick(now, resident, out),
             Event::TurnEnd => {
                 self.keeper.flush_if_due(now);
@@ -390,6 +391,7 @@ impl Shard {
                 Notice::Fetched { ticket, result } => {
                     self.on_fetched(now, ticket, result, resident, out);
                 }
+                Notice::Released(log) => out.push(Effect::Released(log)),
                 Notice::Poisoned => self.on_poisoned(now, resident, out),
                 Notice::Stopped => {
                     if !std::mem::replace(&mut self.stop_told, true) {

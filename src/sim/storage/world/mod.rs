@@ -409,6 +409,7 @@ impl World {
                 }
                 self.conclude_verification();
             }
+            Notice::Released(_) => {}
             Notice::Poisoned => {
                 self.coverage.note(Sometimes::Poisoned);
                 let failures = self.failures() - self.failures_at_start;
@@ -508,6 +509,7 @@ fn settings(plan: &Plan) -> Settings {
     Settings {
         log: LogId::new(1),
         adopted: Vec::new(),
+        owned: Vec::new(),
         generation: 1,
         partitions: plan.partitions,
         segment_bytes: plan.segment_bytes,
