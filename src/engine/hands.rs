@@ -86,10 +86,7 @@ impl Hands {
             Effect::StartReading { connection } => self.connections.set_reading(connection, true),
             Effect::Mesh { to, bytes } => self.mesh.say(to, &arena[bytes]),
             Effect::Released(log) => self.news.push(News::Released(log)),
-            Effect::Started => {
-                self.listeners.open();
-                self.news.push(News::Started);
-            }
+            Effect::Started => self.news.push(News::Started),
             Effect::Failed(error) => self.news.push(News::Failed(error)),
             Effect::Stopped => self.news.push(News::Stopped),
         }

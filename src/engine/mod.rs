@@ -305,6 +305,7 @@ impl Engine {
         }
         engine.background = Some(background);
         engine.await_start()?;
+        engine.wish(Wish::Serve);
         Ok(engine)
     }
 

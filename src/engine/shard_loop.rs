@@ -82,7 +82,10 @@ impl Machine for Shard {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(super) enum Wish {
-    Run,
+    /// Read the log.
+    Start,
+    /// All shards have started: take clients.
+    Serve,
     /// Finish everything, then end.
     Stop,
     /// End as a killed process does.
@@ -95,7 +98,7 @@ pub(super) struct Control(AtomicU8);
 
 impl Default for Control {
     fn default() -> Self {
-        Self(AtomicU8::new(Wish::Run as u8))
+        Self(AtomicU8::new(Wish::Start as u8))
     }
 }
 
@@ -107,8 +110,9 @@ impl Control {
 
     fn get(&self) -> Wish {
         match self.0.load(Ordering::Acquire) {
-            0 => Wish::Run,
-            1 => Wish::Stop,
+            0 => Wish::Start,
+            1 => Wish::Serve,
+            2 => Wish::Stop,
             _ => Wish::Die,
         }
     }
@@ -126,6 +130,7 @@ pub(super) struct ShardLoop<M> {
     tell: Box<dyn FnMut(News)>,
     /// Something was delivered since the last turn ended.
     eventful: bool,
+    serving: bool,
     stopping: bool,
     over: bool,
     last_counted: Instant,
@@ -155,6 +160,7 @@ impl<M: Machine> ShardLoop<M> {
             gauges: setup.gauges,
             tell: setup.tell,
             eventful: false,
+            serving: false,
             stopping: false,
             over: false,
             last_counted: Instant::START,
@@ -202,6 +208,9 @@ impl<M: Machine> ShardLoop<M> {
         self.tell_mail();
         self.tell_background();
         self.tell_ready();
+        if self.control.get() == Wish::Serve && !std::mem::replace(&mut self.serving, true) {
+            self.hands.listeners.open();
+        }
         if self.control.get() == Wish::Stop && !std::mem::replace(&mut self.stopping, true) {
             self.hands.listeners.close(&mut self.hands.ring);
             self.deliver(Event::Stop);
@@ -344,7 +353,12 @@ impl<M: Machine> ShardLoop<M> {
         }
         self.hands.mesh.bell(self.shard).sleep();
         let busy = self.hands.has_ready() || self.control.get() == Wish::Die;
-        let result = if busy || (self.control.get() == Wish::Stop && !self.stopping) {
+        let unheard = match self.control.get() {
+            Wish::Serve => !self.serving,
+            Wish::Stop => !self.stopping,
+            Wish::Start | Wish::Die => false,
+        };
+        let result = if busy || unheard {
             self.hands.ring.submit()
         } else {
             self.hands.ring.submit_and_wait(timeout)

@@ -91,6 +91,7 @@ use crate::storage::record::RECORD_HEADER_BYTES;
 use crate::storage::record::RecordView;
 use crate::storage::recovery::StartError;
 use crate::storage::restore::Counts;
+use crate::storage::segments::Image;
 use crate::storage::segments::Residency;
 use crate::storage::segments::Segments;
 use crate::storage::segments::Stage;
@@ -444,6 +445,15 @@ impl Store {
         self.segments.iter().fold((0, 0), |(all, garbage), (_, segment)| {
             (all + u64::from(segment.file_bytes), garbage + segment.garbage_bytes())
         })
+    }
+
+    /// Bytes of records that are read from memory because their segments are not resident yet.
+    pub fn buffer_bytes(&self) -> usize {
+        self.segments
+            .iter()
+            .filter_map(|(_, segment)| segment.image.as_ref())
+            .map(Image::bytes)
+            .sum()
     }
 
     /// Bytes that were appended and are not durable.

@@ -46,6 +46,8 @@ pub enum RequestError {
     TimedOut,
     /// The record is damaged: there was a value, and it cannot be read.
     Damaged,
+    /// The node reads its logs. Nothing was done; try again in a moment.
+    Starting,
     /// The node stops. Nothing was done.
     Stopping,
 }
@@ -87,6 +89,7 @@ impl fmt::Display for RequestError {
                 "ERR the record of this key is damaged on this node, and no other has it; \
                  its value is lost, SET stores a new one",
             ),
+            Self::Starting => f.write_str("BUSY this node is starting"),
             Self::Stopping => f.write_str("BUSY this node is stopping"),
         }
     }

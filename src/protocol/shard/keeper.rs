@@ -474,9 +474,12 @@ impl Keeper {
     }
 
     fn check_health(&self, operation: &Operation<'_>) -> Result<(), RequestError> {
+        if self.replica.is_none() {
+            return Err(RequestError::Starting);
+        }
         match self.store.health() {
             Health::Poisoned => Err(RequestError::ReadOnlyPoisoned),
-            Health::Opening => Err(RequestError::Busy),
+            Health::Opening => Err(RequestError::Starting),
             Health::Closed => Err(RequestError::Stopping),
             Health::Open | Health::ReadOnly if operation.is_write() => {
                 let full = self.memory_bytes() > self.node.memory_bytes_max;

@@ -35,7 +35,7 @@ const QUESTION_WALK: u8 = 1;
 pub(super) struct Totals([u64; NAMES.len()]);
 
 /// What [`Totals`] has, in its order, by the names of `DYN.STATS`.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "keys",
     "tombstones",
     "connections",
@@ -62,6 +62,7 @@ const NAMES: [&str; 28] = [
     "garbage_bytes",
     "keydir_bytes",
     "client_bytes",
+    "buffer_bytes",
     "unready_shards",
     "readonly_shards",
 ];
@@ -107,6 +108,7 @@ impl Totals {
             garbage,
             keeper.store.keydir_bytes() as u64,
             keeper.memory_bytes() as u64,
+            keeper.store.buffer_bytes() as u64,
             u64::from(!serves),
             u64::from(keeper.store.health() == Health::ReadOnly),
         ])
@@ -403,7 +405,10 @@ const SECTIONS: &[(&str, Section)] = &[
     }),
     ("clients", |totals, _| vec![("connected_clients", totals.get("connections").to_string())]),
     ("memory", |totals, facts| {
+        let used =
+            totals.get("keydir_bytes") + totals.get("client_bytes") + totals.get("buffer_bytes");
         vec![
+            ("used_memory", used.to_string()),
             ("client_bytes", totals.get("client_bytes").to_string()),
             ("client_bytes_max_per_core", facts.memory_bytes_max.to_string()),
             ("keydir_bytes", totals.get("keydir_bytes").to_string()),
