@@ -69,6 +69,8 @@ pub(super) struct Keeper {
     pub(super) parked: Parked,
     /// Walks that wait for a record.
     pub(super) walks: BTreeMap<Ticket, Vec<(Origin, Walk)>>,
+    /// Walks that go on in the next turn.
+    pub(super) paused_walks: Vec<(Origin, Walk)>,
     pub(super) counters: Counters,
     /// When records that were acknowledged from the buffer must begin to be flushed.
     pub(super) flush_at: Option<Instant>,
@@ -111,6 +113,7 @@ impl Keeper {
             replica: None,
             parked: Parked::default(),
             walks: BTreeMap::new(),
+            paused_walks: Vec::new(),
             counters: Counters::default(),
             flush_at: None,
             unflushed: Unflushed::default(),

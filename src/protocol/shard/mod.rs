@@ -52,6 +52,7 @@ use crate::protocol::shard::keeper::Keeper;
 use crate::protocol::shard::mesh::Kind;
 use crate::protocol::shard::node::Gathering;
 use crate::protocol::shard::parked::Origin;
+use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
 use crate::protocol::wire::command::KeyCommand;
 use crate::protocol::wire::reply;
@@ -82,6 +83,8 @@ pub struct Shard {
     sessions: ahash::HashMap<ConnectionId, Box<Session>>,
     /// The same in order, for everything that goes over all of them.
     open: BTreeSet<ConnectionId>,
+    /// Connections that came through this core's own port.
+    at_own_port: BTreeSet<ConnectionId>,
     /// Connections that the driver was told not to read from.
     quiet: BTreeSet<ConnectionId>,
     /// Commands of the node that wait for other cores' parts.
@@ -98,6 +101,9 @@ struct Hands<'a> {
     gatherings: &'a mut Vec<Gathering>,
     resident: &'a dyn Resident,
     connections: usize,
+    /// Whether the client came through this core's own port: then what it asks of the node is of
+    /// this core.
+    own_only: bool,
 }
 
 impl Shard {
@@ -109,6 +115,7 @@ impl Shard {
             keeper: Keeper::new(settings.shard, settings.node, store),
             sessions: ahash::HashMap::default(),
             open: BTreeSet::new(),
+            at_own_port: BTreeSet::new(),
             quiet: BTreeSet::new(),
             gatherings: Vec::new(),
             sweep_at: Instant::START,
@@ -168,8 +175,12 @@ impl Shard {
     /// When [`Event::Tick`] should come, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
         let busy = !self.open.is_empty() || !self.keeper.parked.is_empty();
+        let walking = (!self.keeper.paused_walks.is_empty()).then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
-        [self.keeper.store.deadline(), self.keeper.flush_at, sweep].into_iter().flatten().min()
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, walking]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What it counted.
@@ -190,6 +201,9 @@ impl Shard {
         let session = Session::open(now, settings, connection, ends, &mut out.arena);
         self.sessions.insert(connection, Box::new(session));
         self.open.insert(connection);
+        if peer.door == Door::Core {
+            self.at_own_port.insert(connection);
+        }
         self.say(connection, start, out);
         self.settle(connection, out);
     }
@@ -200,6 +214,7 @@ impl Shard {
             self.keeper.session_bytes = self.keeper.session_bytes.saturating_sub(bytes);
         }
         self.open.remove(&connection);
+        self.at_own_port.remove(&connection);
         self.quiet.remove(&connection);
     }
 
@@ -216,8 +231,10 @@ impl Shard {
         let held = session.bytes_held();
         let start = out.arena.len();
         let connections = self.open.len();
+        let own_only = self.at_own_port.contains(&connection);
         let keeper = &mut self.keeper;
-        let mut hands = Hands { keeper, gatherings: &mut self.gatherings, resident, connections };
+        let mut hands =
+            Hands { keeper, gatherings: &mut self.gatherings, resident, connections, own_only };
         act(session, &mut hands, &mut out.arena);
         let bytes = self.keeper.session_bytes + session.bytes_held();
         self.keeper.session_bytes = bytes.saturating_sub(held);
@@ -281,9 +298,16 @@ impl Shard {
                     self.serve_other_core(now, from, request, protocol, &command, resident);
                 }
                 Kind::Answer => self.answer(now, request, message.body, resident, out),
-                Kind::Question => {
-                    self.answer_question(now, from, request, protocol, message.body, resident);
-                }
+                Kind::Question => match walk::handed_on(message.body) {
+                    Some((home, walk)) => {
+                        let origin = match home == self.keeper.shard {
+                            true => Origin::Here(request),
+                            false => Origin::There(home, request),
+                        };
+                        self.go_on(now, origin, walk, resident, out);
+                    }
+                    None => self.answer_question(from, request, protocol, message.body),
+                },
                 Kind::Part => {
                     let done = Gathering::add(&mut self.gatherings, request, message.body);
                     if let Some(reply) = done {
@@ -313,23 +337,29 @@ impl Shard {
 
     fn answer_question(
         &mut self,
-        now: Now,
         from: ShardId,
         request: RequestId,
         protocol: Protocol,
         body: &[u8],
-        resident: &dyn Resident,
     ) {
-        if let Some(walk) = node::walk_of(body) {
-            let (origin, mut reply) = (Origin::There(from, request), Vec::new());
-            if self.keeper.walk(now, resident, origin, walk, &mut reply) == Outcome::Done {
-                self.keeper.send_answer(from, request, &reply);
-            }
-            return;
-        }
         let part = node::part_of(&self.keeper, self.open.len(), body);
         let queue = &mut self.keeper.mesh[from.to_raw() as usize];
         mesh::put(queue, Kind::Part, request, protocol, |out| out.extend_from_slice(&part));
+    }
+
+    /// Goes on with a walk over keys.
+    fn go_on(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        walk: Walk,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        let mut reply = Vec::new();
+        if self.keeper.walk(now, resident, origin, walk, &mut reply) == Outcome::Done {
+            self.answer_origin(now, origin, &reply, resident, out);
+        }
     }
 
     /// Brings a reply to its client, if that is still there.
@@ -411,10 +441,7 @@ impl Shard {
         out: &mut Outbox<Effect>,
     ) {
         for (origin, walk) in self.keeper.walks.remove(&ticket).unwrap_or_default() {
-            let mut reply = Vec::new();
-            if self.keeper.walk(now, resident, origin, walk, &mut reply) == Outcome::Done {
-                self.answer_origin(now, origin, &reply, resident, out);
-            }
+            self.go_on(now, origin, walk, resident, out);
         }
         for waiting in self.keeper.parked.fetched(ticket) {
             if result.is_err() {
@@ -447,6 +474,9 @@ impl Shard {
     fn tick(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
         self.keeper.store.tick(now.monotonic, &mut self.keeper.disk);
         self.keeper.flush_if_due(now);
+        for (origin, walk) in std::mem::take(&mut self.keeper.paused_walks) {
+            self.go_on(now, origin, walk, resident, out);
+        }
         if now.monotonic < self.sweep_at {
             return;
         }
@@ -512,6 +542,7 @@ impl Executor for Hands<'_> {
                     connections,
                     now,
                     self.resident,
+                    self.own_only,
                     request,
                     protocol,
                     &command,

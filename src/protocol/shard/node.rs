@@ -28,7 +28,6 @@ use crate::storage::effect::Resident;
 
 /// What a question to another core begins with.
 const QUESTION_TOTALS: u8 = 0;
-const QUESTION_WALK: u8 = 1;
 
 /// Counts that can be added up over cores.
 #[derive(Clone, Copy, Debug, Default)]
@@ -201,14 +200,6 @@ pub(super) fn part_of(keeper: &Keeper, connections: usize, body: &[u8]) -> Vec<u
     Totals::of(keeper, connections).to_bytes()
 }
 
-/// The walk that another core asks for, if that is what it asks.
-pub(super) fn walk_of(body: &[u8]) -> Option<Walk> {
-    match body.split_first() {
-        Some((&QUESTION_WALK, rest)) => Some(walk::decode(rest)),
-        _ => None,
-    }
-}
-
 /// Carries out a command of the node. Either appends its reply, or parks it.
 #[allow(clippy::too_many_arguments)] // What an executor is given, and where it keeps things.
 pub(super) fn execute(
@@ -217,6 +208,7 @@ pub(super) fn execute(
     connections: usize,
     now: Now,
     resident: &dyn Resident,
+    own_only: bool,
     request: RequestId,
     protocol: Protocol,
     command: &NodeCommand<'_>,
@@ -227,7 +219,7 @@ pub(super) fn execute(
         NodeCommand::Info(sections) => Summary::Info(words(*sections)),
         NodeCommand::Stats(section) => Summary::Stats(section.map(word)),
         NodeCommand::Scan(_) | NodeCommand::ClusterCountKeysInSlot(_) => {
-            return begin_walk(keeper, now, resident, request, protocol, command, out);
+            return begin_walk(keeper, now, resident, own_only, request, command, out);
         }
         NodeCommand::ConfigGet(patterns) => {
             config_get(keeper, *patterns, protocol, out);
@@ -252,7 +244,8 @@ pub(super) fn execute(
         shards: keeper.node.shards(),
         memory_bytes_max: keeper.node.memory_bytes_max,
     };
-    if keeper.node.shards() == 1 {
+    let own_count = own_only && matches!(summary, Summary::DbSize);
+    if keeper.node.shards() == 1 || own_count {
         summary.write(&totals, &facts, protocol, out);
         return Outcome::Done;
     }
@@ -272,13 +265,13 @@ fn begin_walk(
     keeper: &mut Keeper,
     now: Now,
     resident: &dyn Resident,
+    own_only: bool,
     request: RequestId,
-    protocol: Protocol,
     command: &NodeCommand<'_>,
     out: &mut Vec<u8>,
 ) -> Outcome {
     let walk = match command {
-        NodeCommand::Scan(scan) => match Walk::scan(scan, keeper.node.partitions) {
+        NodeCommand::Scan(scan) => match Walk::scan(scan, keeper.node.partitions, own_only) {
             Ok(walk) => walk,
             Err(()) => {
                 walk::write_end(out);
@@ -290,16 +283,7 @@ fn begin_walk(
         }
         _ => unreachable!("only walks come here"),
     };
-    let owner = keeper.node.owner(walk.partition());
-    if owner == keeper.shard {
-        return keeper.walk(now, resident, Origin::Here(request), walk, out);
-    }
-    let queue = &mut keeper.mesh[owner.to_raw() as usize];
-    mesh::put(queue, Kind::Question, request, protocol, |out| {
-        out.push(QUESTION_WALK);
-        walk::encode(&walk, out);
-    });
-    Outcome::Parked
+    keeper.walk(now, resident, Origin::Here(request), walk, out)
 }
 
 fn words(request: Request<'_>) -> Vec<String> {

@@ -10,15 +10,18 @@
 //! is never 0, which means the end. Keys that share those bits are never parted.
 
 use crate::base::id::PartitionId;
+use crate::base::id::ShardId;
 use crate::base::id::Slot;
 use crate::base::time::Now;
 use crate::protocol::ring::Partitions;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
 use crate::protocol::shard::keeper::Keeper;
+use crate::protocol::shard::mesh;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::version::Object;
 use crate::protocol::version::Record;
+use crate::protocol::wire::Protocol;
 use crate::protocol::wire::command::Scan;
 use crate::protocol::wire::glob::Glob;
 use crate::protocol::wire::reply;
@@ -27,8 +30,14 @@ use crate::storage::effect::Resident;
 
 const HASH_BITS: u32 = 49;
 
-/// Entries that one step looks at, at most: a turn stays short.
-const STEP_MAX: u64 = 1000;
+/// What a question to another core begins with when it is a walk handed on.
+const QUESTION_WALK: u8 = 1;
+
+/// Entries that one step looks at, at most, over several turns.
+const STEP_MAX: u64 = 100_000;
+
+/// Entries that one turn looks at: it stays short.
+const PER_TURN: usize = 512;
 
 /// A walk, or one step of one.
 #[derive(Clone, Debug)]
@@ -41,6 +50,8 @@ pub(super) struct Walk {
     kind: Kind,
     keys: Vec<Vec<u8>>,
     count: i64,
+    /// Only partitions of the core that was asked: it was asked through its own port.
+    own_only: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +64,11 @@ enum Kind {
 
 impl Walk {
     /// One step of a scan. An error: its cursor is behind everything.
-    pub(super) fn scan(scan: &Scan<'_>, partitions: Partitions) -> Result<Self, ()> {
+    pub(super) fn scan(
+        scan: &Scan<'_>,
+        partitions: Partitions,
+        own_only: bool,
+    ) -> Result<Self, ()> {
         let (partition, hash) = place_of(scan.cursor);
         if partition >= partitions.count() {
             return Err(());
@@ -67,6 +82,7 @@ impl Walk {
             kind: Kind::Scan { pattern: scan.pattern.map(<[u8]>::to_vec), nothing },
             keys: Vec::new(),
             count: 0,
+            own_only,
         })
     }
 
@@ -81,12 +97,8 @@ impl Walk {
             kind: Kind::CountSlot(slot),
             keys: Vec::new(),
             count: 0,
+            own_only: false,
         }
-    }
-
-    /// The partition that it is in.
-    pub(super) fn partition(&self) -> PartitionId {
-        self.partition
     }
 
     fn visit(&mut self, now: Now, key: &[u8], record: &[u8]) {
@@ -145,18 +157,25 @@ impl Keeper {
         mut walk: Walk,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        loop {
-            let keydir = self.store.keydir(walk.partition);
-            let Some((hash, at)) = keydir.entry_from(walk.hash, walk.seen) else {
-                let next = walk.partition.to_raw() + 1;
-                let over = next == self.node.partitions.count();
-                if over || matches!(walk.kind, Kind::CountSlot(_)) {
+        for _ in 0..PER_TURN {
+            if self.node.owner(walk.partition) != self.shard {
+                if !walk.own_only {
+                    self.hand_on(origin, &walk);
+                    return Outcome::Parked;
+                }
+                if !self.next_partition(&mut walk) {
                     walk.write(None, out);
                     return Outcome::Done;
                 }
-                (walk.partition, walk.hash, walk.seen) = (PartitionId::new(next), 0, 0);
-                // Another core's partition begins another step, there.
-                if walk.left == 0 || self.node.owner(walk.partition) != self.shard {
+                continue;
+            }
+            let keydir = self.store.keydir(walk.partition);
+            let Some((hash, at)) = keydir.entry_from(walk.hash, walk.seen) else {
+                if !self.next_partition(&mut walk) {
+                    walk.write(None, out);
+                    return Outcome::Done;
+                }
+                if walk.left == 0 {
                     walk.write(Some(cursor_of(walk.partition, 0)), out);
                     return Outcome::Done;
                 }
@@ -180,14 +199,55 @@ impl Keeper {
             walk.hash = hash;
             walk.left = walk.left.saturating_sub(1);
         }
+        self.paused_walks.push((origin, walk));
+        Outcome::Parked
+    }
+
+    /// Goes on to the next partition. False: there is none, or the walk is over.
+    fn next_partition(&self, walk: &mut Walk) -> bool {
+        let next = walk.partition.to_raw() + 1;
+        if next == self.node.partitions.count() || matches!(walk.kind, Kind::CountSlot(_)) {
+            return false;
+        }
+        (walk.partition, walk.hash, walk.seen) = (PartitionId::new(next), 0, 0);
+        true
+    }
+
+    /// Another core has the next keys: it goes on, and answers whoever asked.
+    fn hand_on(&mut self, origin: Origin, walk: &Walk) {
+        let (home, request) = match origin {
+            Origin::Here(request) => (self.shard, request),
+            Origin::There(home, request) => (home, request),
+        };
+        let owner = self.node.owner(walk.partition).to_raw() as usize;
+        let queue = &mut self.mesh[owner];
+        mesh::put(queue, mesh::Kind::Question, request, Protocol::default(), |out| {
+            out.push(QUESTION_WALK);
+            out.extend_from_slice(&home.to_raw().to_le_bytes());
+            encode(walk, out);
+        });
     }
 }
 
-/// Appends a walk that has not begun, for another core.
-pub(super) fn encode(walk: &Walk, out: &mut Vec<u8>) {
+/// The walk that another core hands on, if a question is that: and whose client asked.
+pub(super) fn handed_on(question: &[u8]) -> Option<(ShardId, Walk)> {
+    let (QUESTION_WALK, rest) = question.split_first().map(|(kind, rest)| (*kind, rest))? else {
+        return None;
+    };
+    let (home, walk) = rest.split_at(2);
+    Some((ShardId::new(u16::from_le_bytes([home[0], home[1]])), decode(walk)))
+}
+
+/// Appends a walk, for another core.
+fn encode(walk: &Walk, out: &mut Vec<u8>) {
     out.extend_from_slice(&walk.partition.to_raw().to_le_bytes());
     out.extend_from_slice(&walk.hash.to_le_bytes());
     out.extend_from_slice(&walk.left.to_le_bytes());
+    out.extend_from_slice(&(walk.keys.len() as u32).to_le_bytes());
+    for key in &walk.keys {
+        out.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        out.extend_from_slice(key);
+    }
     match &walk.kind {
         Kind::CountSlot(slot) => {
             out.push(0);
@@ -201,25 +261,28 @@ pub(super) fn encode(walk: &Walk, out: &mut Vec<u8>) {
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8]) -> Walk {
-    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+fn decode(bytes: &[u8]) -> Walk {
     let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let kind = match bytes[18] {
-        0 => Kind::CountSlot(Slot::new(half(19))),
+    let partition = PartitionId::new(u16::from_le_bytes([bytes[0], bytes[1]]));
+    let (hash, left) = (long(2), long(10));
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
+    let count = number(&bytes[18..]);
+    let mut rest = &bytes[22..];
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let length = number(rest) as usize;
+        let (key, after) = rest[4..].split_at(length);
+        keys.push(key.to_vec());
+        rest = after;
+    }
+    let kind = match rest[0] {
+        0 => Kind::CountSlot(Slot::new(u16::from_le_bytes([rest[1], rest[2]]))),
         _ => Kind::Scan {
-            nothing: bytes[19] != 0,
-            pattern: (bytes[20] != 0).then(|| bytes[21..].to_vec()),
+            nothing: rest[1] != 0,
+            pattern: (rest[2] != 0).then(|| rest[3..].to_vec()),
         },
     };
-    Walk {
-        partition: PartitionId::new(half(0)),
-        hash: long(2),
-        seen: 0,
-        left: long(10),
-        kind,
-        keys: Vec::new(),
-        count: 0,
-    }
+    Walk { partition, hash, seen: 0, left, kind, keys, count: 0, own_only: false }
 }
 
 #[cfg(test)]

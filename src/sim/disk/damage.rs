@@ -108,10 +108,15 @@ impl Disk {
         }
     }
 
-    /// Harms an index file: nothing may come of it.
-    pub fn damage_index(&mut self) -> Option<Damage> {
+    /// Harms an index file, or that of one segment: nothing may come of it.
+    pub fn damage_index(&mut self, of: Option<File>) -> Option<Damage> {
+        let is_wanted = |file: File| match (file, of) {
+            (File::Index(index), Some(File::Segment(segment))) => index == segment,
+            (File::Index(_), None) => true,
+            _ => false,
+        };
         let indices: Vec<(File, u64)> =
-            self.files().filter(|(f, length)| matches!(f, File::Index(_)) && *length > 0).collect();
+            self.files().filter(|(file, length)| is_wanted(*file) && *length > 0).collect();
         if indices.is_empty() {
             return None;
         }
@@ -154,13 +159,26 @@ impl Disk {
     }
 
     fn flip_bits(&mut self, victim: Damage) -> Damage {
-        let at = self.rng.between(u64::from(victim.range.start), u64::from(victim.range.end) - 1);
         let number = self.find(victim.file).expect("the victim is there");
+        let at = self.written_byte(number, &victim);
         let bit = 1 << self.rng.below(8);
         let inode = self.inode_mut(number);
         let byte = inode.read(at as usize, 1)[0];
         inode.rot(at as usize, &[byte ^ bit]);
-        Damage { file: victim.file, range: at as u32..at as u32 + 1 }
+        Damage { file: victim.file, range: at..at + 1 }
+    }
+
+    /// A byte that says something, if there is one: most of a padded batch is zeros.
+    fn written_byte(&mut self, number: u64, victim: &Damage) -> u32 {
+        let mut at = victim.range.start;
+        for _ in 0..32 {
+            let (first, last) = (u64::from(victim.range.start), u64::from(victim.range.end) - 1);
+            at = self.rng.between(first, last) as u32;
+            if self.inodes[&number].read(at as usize, 1)[0] != 0 {
+                break;
+            }
+        }
+        at
     }
 
     /// A block that is as it was before the write: zeros, or what a recycled file held.

@@ -115,9 +115,10 @@ impl Plan {
         self.batch_bytes as usize / 4
     }
 
-    /// The longest record of a run, about.
-    pub fn record_bytes_max(&self) -> usize {
-        self.overwrite_bytes().max(self.value_bytes_max as usize) + 256
+    /// Memory for the records of keys that share a hash.
+    pub fn colliding_bytes(&self) -> usize {
+        let longest = self.overwrite_bytes().max(self.value_bytes_max as usize) + 256;
+        if self.colliding > 1 { self.keys * longest } else { 0 }
     }
 
     /// A draw in which nothing goes wrong.

@@ -19,6 +19,7 @@ use crate::storage::Refusal;
 use crate::storage::Store;
 use crate::storage::Write;
 use crate::storage::location::Location;
+use crate::storage::record::Order;
 
 /// What a read is for.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +79,7 @@ impl World {
         if self.is_time(self.plan.damage_one_in) {
             self.harm();
         }
-        if self.is_time(self.plan.index_damage_one_in) && self.disk.damage_index().is_some() {
+        if self.is_time(self.plan.index_damage_one_in) && self.disk.damage_index(None).is_some() {
             self.faults += 1;
             self.coverage.note(Sometimes::IndexDamaged);
         }
@@ -96,17 +97,23 @@ impl World {
         }
     }
 
+    /// Several places at once, and often the index file too, so that a start must look at them.
     fn harm(&mut self) {
-        let damages = self.disk.damage();
-        if damages.is_empty() {
-            return;
-        }
-        self.model.harmed();
-        self.faults += 1;
-        self.coverage.note(Sometimes::SegmentDamaged);
-        for damage in damages {
-            self.tell(|| format!("{damage:?}"));
-            self.trace.number(u64::from(damage.range.start));
+        for _ in 0..self.rng.between(1, 4) {
+            let damages = self.disk.damage();
+            if damages.is_empty() {
+                return;
+            }
+            self.model.harmed();
+            self.faults += 1;
+            self.coverage.note(Sometimes::SegmentDamaged);
+            for damage in damages {
+                self.tell(|| format!("{damage:?}"));
+                self.trace.number(u64::from(damage.range.start));
+                if self.rng.chance(1, 2) && self.disk.damage_index(Some(damage.file)).is_some() {
+                    self.coverage.note(Sometimes::IndexDamaged);
+                }
+            }
         }
     }
 
@@ -184,6 +191,8 @@ impl World {
             Answer::Damaged if !self.model.collides() && self.rng.chance(1, 2) => {
                 self.store.quarantine(partition, hash, at);
             }
+            // Beside a damaged record of the same hash an older one may have stayed.
+            Answer::Deleted(_) if self.model.collides() && self.model.is_harmed() => {}
             Answer::Deleted(_) if self.rng.chance(self.plan.reap_percent, 100) => {
                 if !matches!(self.store.fetch(at, &self.disk), Fetched::Here(_)) {
                     return;
@@ -248,10 +257,12 @@ pub(in crate::sim::storage) fn look(
     }
     let (lost_upto, collides) = (store.damaged_upto(), model.collides());
     let mut known = (Answer::Absent, None, lost_upto.is_some());
+    let mut newest = Order(0);
     let mut damaged = None;
     for at in candidates {
         match store.fetch(at, disk) {
-            Fetched::Here(record) if record.key == name => {
+            Fetched::Here(record) if record.key == name && record.header.order >= newest => {
+                newest = record.header.order;
                 let answer = model.recognise(key, record.value, record.header.tombstone);
                 let suspect = lost_upto.is_some_and(|upto| record.header.order <= upto);
                 known = (answer, Some(at), suspect);

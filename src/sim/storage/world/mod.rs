@@ -44,6 +44,10 @@ use crate::storage::recovery::StartError;
 /// A start, a stop or a sync that takes longer than this without faults never comes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// So many starts in a row are interrupted, then one may end: a crash in every few effects would
+/// never let a long recovery through.
+const FAILED_STARTS_MAX: u32 = 6;
+
 /// Where the store is in its life.
 #[derive(Clone, Debug)]
 enum Phase {
@@ -81,6 +85,8 @@ pub(super) struct World {
     operations: u64,
     faults: u64,
     starts: u64,
+    /// Starts since the store last worked.
+    failed_starts: u32,
     poisoned: bool,
     read_only: bool,
     is_crash_due: bool,
@@ -119,6 +125,7 @@ impl World {
             operations: 0,
             faults: 0,
             starts: 0,
+            failed_starts: 0,
             poisoned: false,
             read_only: false,
             is_crash_due: false,
@@ -265,7 +272,7 @@ impl World {
     }
 
     fn power_goes(&mut self) -> bool {
-        if self.faults_are_over {
+        if self.faults_are_over || self.failed_starts >= FAILED_STARTS_MAX {
             return false;
         }
         if let Some(at) = self.plan.crash_at_effect {
@@ -283,6 +290,7 @@ impl World {
         self.synced = 0;
         self.failures_at_start = self.failures();
         self.unread_at_start = self.disk.coverage.count(Sometimes::ReadFailed);
+        self.failed_starts += 1;
         self.enter(Phase::Starting);
         self.store = Store::new(self.settings.clone(), self.rng.next_u64());
         self.store.start(&mut self.out);
@@ -313,7 +321,11 @@ impl World {
         if self.rng.chance(1, 4) {
             self.disk.dials.quota_bytes = u64::MAX; // somebody made room meanwhile
         }
-        if self.rng.chance(self.plan.adopt_percent, 100) && self.settings.adopted.len() < 3 {
+        // Cores change only once a log of the present layout is there.
+        let own = File::Manifest(self.settings.log);
+        let is_made = self.disk.files().any(|(file, _)| file == own);
+        let may_adopt = is_made && self.settings.adopted.len() < 3;
+        if may_adopt && self.rng.chance(self.plan.adopt_percent, 100) {
             self.coverage.note(Sometimes::Adopted);
             self.settings.adopted.push(self.settings.log);
             self.settings.log = LogId::new(self.settings.log.to_raw() + 1);
@@ -365,6 +377,7 @@ impl World {
         if self.rng.chance(1, 8) && !self.model.is_harmed() {
             self.compare_with_scan(&all);
         }
+        self.failed_starts = 0;
         self.turn_at = self.now;
         self.synced = self.store.synced();
         self.enter(Phase::Running);
@@ -521,8 +534,8 @@ fn settings(plan: &Plan) -> Settings {
         checkpoint_after: plan.checkpoint_after,
         unsynced_bytes_max: 4 * plan.batch_bytes as usize,
         resident_bytes_max: plan.resident_bytes_max,
-        // Records of one hash are read one after the other: all of them must fit.
-        cache_bytes_max: plan.cache_bytes_max + plan.colliding * plan.record_bytes_max(),
+        // Records of one hash are read one after the other: all that are wanted at once must fit.
+        cache_bytes_max: plan.cache_bytes_max + plan.colliding_bytes(),
         garbage_percent: plan.garbage_percent,
     }
 }

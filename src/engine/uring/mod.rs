@@ -17,6 +17,10 @@
 
 #![allow(unsafe_code)]
 
+mod buffers;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -26,8 +30,6 @@ use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU16;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -36,11 +38,14 @@ use io_uring::cqueue;
 use io_uring::opcode;
 use io_uring::squeue;
 use io_uring::types;
-use memmap2::MmapMut;
 
 use crate::base::aligned::AlignedBuffer;
 use crate::base::id::ConnectionId;
 use crate::base::id::ShardId;
+use crate::engine::uring::buffers::BUFFER_GROUP;
+use crate::engine::uring::buffers::Buffers;
+
+pub(super) use crate::engine::uring::buffers::Lent;
 
 /// What a completion is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,13 +90,6 @@ pub(super) struct Completion {
     /// Bytes that were received. They must be given back.
     pub(super) lent: Option<Lent>,
     pub(super) held: Held,
-}
-
-/// A provided buffer that holds received bytes. Not `Clone`: who has it has the bytes.
-#[derive(Debug)]
-pub(super) struct Lent {
-    buffer: u16,
-    length: u32,
 }
 
 /// Names an operation in flight, to cancel it.
@@ -152,9 +150,6 @@ impl std::error::Error for RefusedError {}
 const SPECIAL: u64 = 0xffff_ffff << 32;
 const SPECIAL_WOKEN: u64 = SPECIAL;
 const SPECIAL_WAKE_FAILED: u64 = SPECIAL + 1;
-
-/// The only group of provided buffers.
-const BUFFER_GROUP: u16 = 0;
 
 /// Memory that was locked by a process that just died is free again only a moment later.
 const RETRY_NO_MEMORY_FOR: Duration = Duration::from_secs(3);
@@ -528,237 +523,5 @@ fn tolerate(result: io::Result<usize>) -> io::Result<()> {
             ) => Ok(()),
             _ => Err(error),
         },
-    }
-}
-
-/// Buffers that the kernel takes when data comes, and the queue by which it gets them back.
-struct Buffers {
-    queue: Option<MmapMut>,
-    bytes: Option<MmapMut>,
-    count: u16,
-    buffer_bytes: usize,
-    tail: u16,
-}
-
-impl Buffers {
-    fn new(ring: &IoUring, count: u16, buffer_bytes: u32) -> io::Result<Self> {
-        assert!(count.is_power_of_two(), "the kernel takes powers of two");
-        let buffer_bytes = buffer_bytes as usize;
-        let mut queue = MmapMut::map_anon(usize::from(count) * size_of::<types::BufRingEntry>())?;
-        let bytes = MmapMut::map_anon(usize::from(count) * buffer_bytes)?;
-        let address = queue.as_mut_ptr() as u64;
-        // SAFETY: the queue is page-aligned and has room for `count` entries, and it is not
-        // unmapped before the ring is gone: `Uring` declares the ring first, so that drops first.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0)?;
-        }
-        let mut buffers =
-            Self { queue: Some(queue), bytes: Some(bytes), count, buffer_bytes, tail: 0 };
-        (0..count).for_each(|buffer| buffers.give(buffer));
-        buffers.publish();
-        Ok(buffers)
-    }
-
-    /// What the kernel wrote into a buffer that it gave to us.
-    fn bytes(&self, lent: &Lent) -> &[u8] {
-        let map = self.bytes.as_ref().expect("it is there until the ring is gone");
-        let start = usize::from(lent.buffer) * self.buffer_bytes;
-        assert!(lent.buffer < self.count, "the kernel hands out what it was given");
-        assert!(lent.length as usize <= self.buffer_bytes, "the kernel knows their length");
-        // SAFETY: the part lies within the map. The kernel writes to it only between `give` and the
-        // completion that made the `Lent`, and `give` consumes that, so nobody writes while it is
-        // borrowed; a slice of the whole map would not do, for the kernel writes to other parts.
-        unsafe { std::slice::from_raw_parts(map.as_ptr().add(start), lent.length as usize) }
-    }
-
-    /// Adds a buffer behind the tail. The kernel sees it after [`Buffers::publish`].
-    fn give(&mut self, buffer: u16) {
-        let start = self.bytes.as_ref().expect("it is there until the ring is gone").as_ptr()
-            as usize
-            + usize::from(buffer) * self.buffer_bytes;
-        let place = usize::from(self.tail & (self.count - 1));
-        let queue = self.queue.as_mut().expect("it is there until the ring is gone");
-        // SAFETY: `place` is below `count`, for which the queue has room; the map is aligned to a
-        // page, and any bytes are a valid entry. There are `count` buffers, each of which is either
-        // lent or in the queue, so the kernel does not read the entry that is written.
-        let entry = unsafe { &mut *queue.as_mut_ptr().cast::<types::BufRingEntry>().add(place) };
-        entry.set_addr(start as u64);
-        entry.set_len(self.buffer_bytes as u32);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Lets the kernel see all buffers that were given.
-    fn publish(&mut self) {
-        let queue = self.queue.as_mut().expect("it is there until the ring is gone");
-        // SAFETY: the pointer is to the start of the queue, whose first entry is initialized (by
-        // zeros from the kernel, and by `give` later); the tail is two aligned bytes within it, and
-        // the kernel reads them as an atomic too.
-        let tail = unsafe {
-            let base = queue.as_mut_ptr().cast::<types::BufRingEntry>();
-            AtomicU16::from_ptr(types::BufRingEntry::tail(base).cast_mut())
-        };
-        tail.store(self.tail, Ordering::Release);
-    }
-
-    fn leak(&mut self) {
-        std::mem::forget(self.queue.take());
-        std::mem::forget(self.bytes.take());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::io::Write;
-    use std::net::TcpListener;
-    use std::net::TcpStream;
-
-    use super::*;
-
-    fn small() -> Uring {
-        let settings = Settings { submissions: 8, completions: 64, buffers: 4, buffer_bytes: 1024 };
-        Uring::new(settings).expect("io_uring works here")
-    }
-
-    /// Waits for the next completion that somebody waits for.
-    fn next(ring: &mut Uring) -> Completion {
-        let mut completions = Vec::new();
-        loop {
-            ring.completions(&mut completions, 1);
-            match completions.pop() {
-                Some(completion) if completion.token != Token::Ignored => return completion,
-                Some(_) => {}
-                None => ring.submit_and_wait(None).expect("it works"),
-            }
-        }
-    }
-
-    fn pair() -> (TcpStream, Rc<OwnedFd>) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
-        let (server, _) = listener.accept().expect("it connected");
-        (client, Rc::new(OwnedFd::from(server)))
-    }
-
-    #[test]
-    fn it_accepts_receives_and_sends() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let listener = Rc::new(OwnedFd::from(listener));
-        let mut ring = small();
-        ring.accept(Token::Accept(0), &listener);
-        let mut client = TcpStream::connect(address).expect("connects");
-        let completion = next(&mut ring);
-        assert_eq!((completion.token, completion.more), (Token::Accept(0), true));
-        let Held::Socket(socket) = completion.held else { panic!("no socket") };
-        let socket = Rc::new(socket);
-
-        let token = Token::Receive(ConnectionId::new(1));
-        ring.receive(token, &socket);
-        client.write_all(b"hello").expect("it is open");
-        let completion = next(&mut ring);
-        assert_eq!((completion.token, completion.result), (token, Ok(5)));
-        let lent = completion.lent.expect("bytes came");
-        assert_eq!(ring.bytes(&lent), b"hello");
-        ring.give_back(lent);
-
-        let token = Token::Send(ConnectionId::new(1));
-        ring.send(token, &socket, b"--world--".to_vec(), 2, 7);
-        let completion = next(&mut ring);
-        assert_eq!((completion.token, completion.result), (token, Ok(5)));
-        let mut answer = [0; 5];
-        client.read_exact(&mut answer).expect("it was sent");
-        assert_eq!(&answer, b"world");
-    }
-
-    /// Four buffers, and a client that sends more than they hold: the receive ends, is asked for
-    /// anew, and not a byte is missing.
-    #[test]
-    fn running_out_of_buffers_loses_nothing() {
-        let (mut client, socket) = pair();
-        let mut ring = small();
-        let sent: Vec<u8> = (0..64 * 1024_u32).map(|number| (number % 251) as u8).collect();
-        client.write_all(&sent).expect("it fits into the socket's buffer");
-        drop(client);
-        let token = Token::Receive(ConnectionId::new(1));
-        ring.receive(token, &socket);
-        let (mut received, mut ended, mut held) = (Vec::new(), 0, Vec::new());
-        loop {
-            let completion = next(&mut ring);
-            match completion.result {
-                Ok(0) => break,
-                Ok(_) => {
-                    let lent = completion.lent.expect("bytes came");
-                    received.extend_from_slice(ring.bytes(&lent));
-                    held.push(lent);
-                }
-                Err(errno) => assert_eq!(errno, rustix::io::Errno::NOBUFS.raw_os_error()),
-            }
-            if !completion.more {
-                ended += 1;
-                held.drain(..).for_each(|lent| ring.give_back(lent));
-                ring.receive(token, &socket);
-            }
-        }
-        assert_eq!(received, sent);
-        assert!(ended > 0, "the buffers did run out");
-    }
-
-    #[test]
-    fn a_receive_that_is_cancelled_ends() {
-        let (_client, socket) = pair();
-        let mut ring = small();
-        let operation = ring.receive(Token::Receive(ConnectionId::new(1)), &socket);
-        ring.submit().expect("it works");
-        ring.cancel(operation);
-        let completion = next(&mut ring);
-        assert_eq!(completion.result, Err(rustix::io::Errno::CANCELED.raw_os_error()));
-        assert!(!completion.more);
-        assert!(ring.in_flight <= 1, "only the cancellation may be left");
-    }
-
-    #[test]
-    fn more_submissions_than_the_queue_holds_are_all_made() {
-        let file = std::fs::File::open("/dev/zero").expect("every Linux has it");
-        let file = Rc::new(OwnedFd::from(file));
-        let mut ring = small();
-        for number in 0..50 {
-            ring.read(Token::Disk(number), &file, vec![1; 16], 8, 0, false);
-        }
-        for _ in 0..50 {
-            let completion = next(&mut ring);
-            let Held::Bytes(bytes) = completion.held else { panic!("no bytes") };
-            assert_eq!(bytes, [[1_u8; 8], [0; 8]].concat());
-        }
-        assert_eq!(ring.in_flight, 0);
-    }
-
-    #[test]
-    fn a_ring_that_dies_ends_what_is_in_flight() {
-        let (_client, socket) = pair();
-        let mut ring = small();
-        ring.receive(Token::Receive(ConnectionId::new(1)), &socket);
-        ring.submit().expect("it works");
-        drop(ring);
-        assert_eq!(Rc::strong_count(&socket), 1);
-    }
-
-    #[test]
-    fn a_ring_wakes_another() {
-        let mut sender = small();
-        let (tell, told) = std::sync::mpsc::channel();
-        let sleeper = std::thread::spawn(move || {
-            let mut ring = small();
-            tell.send(ring.number()).expect("somebody listens");
-            next(&mut ring).token
-        });
-        let number = told.recv().expect("it is made");
-        sender.wake(ShardId::new(3), number);
-        sender.submit().expect("it works");
-        assert_eq!(sleeper.join().expect("it ended"), Token::Woken);
-
-        sender.wake(ShardId::new(3), -1);
-        assert_eq!(next(&mut sender).token, Token::WakeFailed(ShardId::new(3)));
     }
 }
