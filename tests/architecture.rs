@@ -44,6 +44,7 @@ const RULES: &[(&str, &[&str])] = &[
             "base",
             "storage",
             "protocol/version",
+            "protocol/ring",
             "protocol/session",
             "protocol/coordinator",
             "protocol/shard",
@@ -67,7 +68,18 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     //
-    ("cli", &["base", "storage", "protocol/ring", "protocol/wire", "config", "engine"]),
+    (
+        "cli",
+        &[
+            "base",
+            "storage",
+            "protocol/ring",
+            "protocol/wire",
+            "protocol/shard",
+            "config",
+            "engine",
+        ],
+    ),
 ];
 
 /// Rooms that may wait. A machine that waits is one that the simulator cannot hold still.

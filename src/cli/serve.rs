@@ -4,7 +4,6 @@ use std::env;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use signal_hook::consts::SIGINT;
@@ -14,11 +13,10 @@ use signal_hook::iterator::Signals;
 use super::CliError;
 use super::events;
 use super::flags::Flags;
-use crate::base::id::ShardId;
-use crate::base::limits::SIBLINGS_MAX;
 use crate::config::Config;
-use crate::config::KEYS;
 use crate::config::Loaded;
+use crate::config::LogFormat;
+use crate::config::Place;
 use crate::config::Sources;
 use crate::engine;
 use crate::engine::Addresses;
@@ -26,22 +24,12 @@ use crate::engine::Engine;
 use crate::engine::EngineError;
 use crate::engine::Pin;
 use crate::engine::data_dir;
-use crate::protocol::ring::Partitions;
-use crate::protocol::shard;
-use crate::protocol::shard::NodeSettings;
-use crate::protocol::version::ContextSecret;
-use crate::storage;
-use crate::storage::layout::Layout;
 
 /// Files that are open besides connections: logs, listeners, rings, maps.
 pub(super) const RESERVED_FILES: u64 = 512;
 
 /// How often the node looks whether it is to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// What clients of Redis ask `CONFIG GET` for before they work.
-const REDIS_KEYS: [(&str, &str); 4] =
-    [("appendonly", "yes"), ("maxmemory", "0"), ("maxmemory-policy", "noeviction"), ("save", "")];
 
 /// Words of `serve`.
 #[derive(Debug, clap::Args)]
@@ -67,7 +55,14 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     for variable in &loaded.unknown_variables {
         tracing::warn!(variable, "an environment variable that means nothing");
     }
-    serve(&loaded.config, out)
+    match serve(&loaded.config, out) {
+        // Whoever reads the log by machine reads its last line so too.
+        Err(CliError::Failed(why)) if loaded.config.log == LogFormat::Json => {
+            tracing::error!("{why}");
+            Err(CliError::Told)
+        }
+        done => done,
+    }
 }
 
 /// Runs the node, and returns when it has stopped.
@@ -82,11 +77,19 @@ fn serve(config: &Config, out: &mut impl Write) -> Result<(), CliError> {
         pin: if config.pin { Pin::Spread } else { Pin::None },
         clients_max: config.maxclients as usize,
     };
-    let mut engine = Engine::start(&setup, |addresses| shard_settings(config, addresses))
-        .map_err(CliError::failed)?;
-    writeln!(out, "ready: {} on {shards} cores, data in {}", config.listen, config.data.display())?;
-    out.flush()?;
-    tracing::info!(listen = %config.listen, shards, "ready");
+    let started = Engine::start(&setup, |addresses| {
+        let failed = |error| EngineError::Directory(config.data.clone(), error);
+        let layout = data_dir::open(&config.data, config.partitions, shards).map_err(failed)?;
+        let place = Place {
+            layout: &layout,
+            client_address: addresses.shared,
+            core_addresses: &addresses.cores,
+            process_id: std::process::id(),
+        };
+        config.shards(&place).map_err(|error| EngineError::Config(error.to_string()))
+    });
+    let mut engine = started.map_err(CliError::failed)?;
+    announce(config, &engine, out)?;
     loop {
         if let Some(error) = engine.wait_for_failure(LOOK_EVERY) {
             return Err(CliError::failed(error));
@@ -98,66 +101,15 @@ fn serve(config: &Config, out: &mut impl Write) -> Result<(), CliError> {
     }
 }
 
-/// What each shard is told: from the configuration, and from what the data directory is.
-fn shard_settings(
-    config: &Config,
-    addresses: &Addresses,
-) -> Result<Vec<shard::Settings>, EngineError> {
-    let shards = config.shard_count();
-    let failed = |error| EngineError::Directory(config.data.clone(), error);
-    let layout = data_dir::open(&config.data, config.partitions, shards).map_err(failed)?;
-    if layout.partitions != config.partitions {
-        let (found, asked) = (layout.partitions, config.partitions);
-        let why = format!("the directory was made for {found} partitions, not {asked}");
-        return Err(EngineError::Config(why));
-    }
-    let node = Arc::new(node_settings(config, addresses, &layout));
-    let of_shard = |number: u16| {
-        let shard = ShardId::new(number);
-        let log = layout.logs[usize::from(number)];
-        shard::Settings {
-            shard,
-            storage: storage::Settings {
-                adopted: layout.adopted.clone(),
-                owned: layout.owned_by(shard),
-                generation: layout.generation,
-                resident_bytes_max: config.resident_bytes / u64::from(shards),
-                ..config.storage(log)
-            },
-            node: Arc::clone(&node),
-        }
-    };
-    Ok((0..shards).map(of_shard).collect())
-}
-
-fn node_settings(config: &Config, addresses: &Addresses, layout: &Layout) -> NodeSettings {
-    let instance: String = layout.instance.iter().map(|byte| format!("{byte:02x}")).collect();
-    let secret = match &config.cluster_secret {
-        // The same for all nodes of a cluster; another name makes another key of the same secret.
-        Some(secret) => {
-            blake3::derive_key("stator 2026 tags of contexts", secret.reveal().as_bytes())
-        }
-        None => layout.context_secret,
-    };
-    let shown = KEYS.iter().map(|key| (key.name.to_owned(), key.show(config)));
-    let shown = shown.chain(REDIS_KEYS.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    NodeSettings {
-        name: config.name(),
-        id: format!("{instance}00000000"),
-        process_id: std::process::id(),
-        client_address: addresses.shared,
-        core_addresses: addresses.cores.clone(),
-        partitions: Partitions::new(layout.partitions).expect("the configuration was checked"),
-        owners: layout.owners(),
-        hash_seed: layout.hash_seed,
-        context_secret: ContextSecret::new(secret),
-        namespaces: config.namespaces(),
-        sessions: Arc::new(config.session()),
-        siblings_max: SIBLINGS_MAX,
-        memory_bytes_max: config.client_bytes as usize,
-        request_timeout: Duration::from_secs(5),
-        shown: shown.collect(),
-    }
+/// One line with every address, when requests are answered.
+fn announce(config: &Config, engine: &Engine, out: &mut impl Write) -> Result<(), CliError> {
+    let Addresses { shared, cores } = engine.addresses();
+    let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
+    let (cores, data) = (cores.join(" "), config.data.display());
+    writeln!(out, "ready: clients on {shared}, cores on {cores}, data in {data}")?;
+    out.flush()?;
+    tracing::info!(name = config.name(), listen = %shared, cores, "ready");
+    Ok(())
 }
 
 fn load(args: &Args) -> Result<Loaded, CliError> {

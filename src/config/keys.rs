@@ -13,7 +13,11 @@ use super::Config;
 use super::LogFormat;
 use super::LogLevel;
 use super::units::parse_size;
+use super::units::parse_time;
 use super::units::write_size;
+use super::units::write_time;
+use crate::base::limits;
+use crate::base::time::Duration;
 
 /// Shards of one node. Each has a port and threads of its own.
 pub(super) const SHARDS_MAX: u16 = 256;
@@ -57,9 +61,14 @@ impl Key {
         (self.read)(config, text).map_err(|expected| format!("{text:?} is not {expected}"))
     }
 
+    /// Its value in `config`, as [`Key::set`] takes it.
+    pub fn text(&self, config: &Config) -> String {
+        (self.write)(config)
+    }
+
     /// Its value in `config`, as the file has it.
     pub fn show(&self, config: &Config) -> String {
-        let text = (self.write)(config);
+        let text = self.text(config);
         match self.kind {
             Kind::Text(_) => toml::Value::String(text).to_string(),
             Kind::Number | Kind::Switch => text,
@@ -147,7 +156,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "resident_bytes",
         kind: Kind::Text("SIZE"),
-        comment: "Memory of each shard for files of its log: what is there is read without the disk.",
+        comment: "Memory of the node for files of its logs: what is there is read without the disk.",
         read: |config, text| size(text).map(|value| config.resident_bytes = value),
         write: |config| write_size(config.resident_bytes),
     },
@@ -172,6 +181,13 @@ pub const KEYS: &[Key] = &[
                   beyond it writes get -OOM and reads go on.",
         read: |config, text| size(text).map(|value| config.client_bytes = value),
         write: |config| write_size(config.client_bytes),
+    },
+    Key {
+        name: "request_timeout",
+        kind: Kind::Text("TIME"),
+        comment: "After so long a request that waits is answered -TIMEOUT, unless it says another time.",
+        read: |config, text| time(text).map(|value| config.request_timeout = value),
+        write: |config| write_time(config.request_timeout),
     },
     Key {
         name: "garbage_percent",
@@ -257,6 +273,12 @@ fn switch(text: &str) -> Result<bool, String> {
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "a size with its unit, like 32MiB".to_owned())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_millis(limits::REQUEST_TIMEOUT_MILLIS_MAX.into());
+    let time = parse_time(text).filter(|time| (Duration::from_millis(1)..=most).contains(time));
+    time.ok_or_else(|| "a time with its unit, like 100ms or 5s, up to 600s".to_owned())
 }
 
 fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {

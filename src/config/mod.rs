@@ -12,6 +12,7 @@
 //! | `namespaces` | the tables `[namespace."prefix"]` |
 //! | `secrets` | passwords: by file or environment, never by flag |
 //! | `units` | sizes as people write them |
+//! | `rooms` | what each room is handed of it |
 //! | `print` | the whole of it as a file with comments |
 
 mod check;
@@ -19,6 +20,7 @@ mod keys;
 mod load;
 mod namespaces;
 mod print;
+mod rooms;
 mod secrets;
 mod units;
 
@@ -32,13 +34,13 @@ pub use keys::Key;
 pub use keys::Kind;
 pub use load::Loaded;
 pub use load::Sources;
+pub use rooms::Place;
 pub use secrets::Secret;
 
 use crate::base::id::LogId;
 use crate::base::limits;
+use crate::base::time::Duration;
 use crate::protocol::coordinator::Namespace;
-use crate::protocol::coordinator::Namespaces;
-use crate::protocol::session;
 use crate::storage;
 
 /// Everything that can be set, checked.
@@ -62,7 +64,7 @@ pub struct Config {
     pub value_bytes_max: u64,
     /// The length of a segment's file, in bytes.
     pub segment_bytes: u64,
-    /// Bytes of sealed segments that a shard keeps in memory.
+    /// Bytes of sealed segments that the node keeps in memory.
     pub resident_bytes: u64,
     /// Bytes of records that a shard keeps after it read them from the disk.
     pub cache_bytes: u64,
@@ -70,6 +72,8 @@ pub struct Config {
     pub unsynced_bytes: u64,
     /// Bytes that a shard holds for its clients: requests, and replies they did not take.
     pub client_bytes: u64,
+    /// After so long a request that waits is answered `-TIMEOUT`.
+    pub request_timeout: Duration,
     /// Garbage in complete segments, in percent, at which compaction begins.
     pub garbage_percent: u8,
     /// Partitions of the ring.
@@ -107,6 +111,7 @@ impl Default for Config {
             cache_bytes: storage.cache_bytes_max as u64,
             unsynced_bytes: storage.unsynced_bytes_max as u64,
             client_bytes: 256 * 1024 * 1024,
+            request_timeout: Duration::from_secs(5),
             garbage_percent: storage.garbage_percent,
             partitions: storage.partitions,
             log: LogFormat::Text,
@@ -141,33 +146,6 @@ impl Config {
     /// The name, or what stands for it.
     pub fn name(&self) -> String {
         if self.name.is_empty() { self.listen.to_string() } else { self.name.clone() }
-    }
-
-    /// How a shard keeps its log.
-    pub fn storage(&self, log: LogId) -> storage::Settings {
-        storage::Settings {
-            segment_bytes: self.segment_bytes as u32,
-            unsynced_bytes_max: self.unsynced_bytes as usize,
-            resident_bytes_max: self.resident_bytes,
-            cache_bytes_max: self.cache_bytes as usize,
-            garbage_percent: self.garbage_percent,
-            ..storage::Settings::new(log, self.partitions)
-        }
-    }
-
-    /// What the connections of clients have in common.
-    pub fn session(&self) -> session::Settings {
-        let password = self.password.as_ref();
-        session::Settings {
-            password: password.map(|secret| session::Password::new(secret.reveal().as_bytes())),
-            value_bytes_max: self.value_bytes_max as usize,
-        }
-    }
-
-    /// How keys are kept.
-    pub fn namespaces(&self) -> Namespaces {
-        let by_prefix = self.namespaces.iter();
-        Namespaces::new(by_prefix.map(|(prefix, namespace)| (prefix.clone().into(), *namespace)))
     }
 }
 

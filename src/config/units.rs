@@ -1,4 +1,6 @@
-//! Sizes as people write them: a number and its unit, always both.
+//! Sizes and times as people write them: a number and its unit, always both.
+
+use crate::base::time::Duration;
 
 /// Reads `32MiB`. `None`: there is no unit, or no such one, or it is beyond 64 bits.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
@@ -17,6 +19,23 @@ pub(super) fn write_size(bytes: u64) -> String {
     }
 }
 
+/// Reads `100ms` or `5s`. `None`: there is no unit, or no such one.
+pub(super) fn parse_time(text: &str) -> Option<Duration> {
+    let at = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let number = text[..at].parse().ok()?;
+    match &text[at..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        _ => None,
+    }
+}
+
+/// Writes whole seconds, or else milliseconds.
+pub(super) fn write_time(time: Duration) -> String {
+    let millis = time.as_millis();
+    if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
+}
+
 const UNITS: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 #[cfg(test)]
@@ -32,6 +51,17 @@ mod tests {
         assert_eq!(write_size(1536), "1536B");
         for text in ["", "5", "MiB", "5MB", "-5MiB", "5 MiB", "1.5MiB", "99999999999999GiB"] {
             assert_eq!(parse_size(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_survives_writing_and_needs_its_unit() {
+        for millis in [1, 999, 1000, 1500, 600_000] {
+            let time = Duration::from_millis(millis);
+            assert_eq!(parse_time(&write_time(time)), Some(time));
+        }
+        for text in ["", "5", "ms", "5m", "-5s", "1.5s"] {
+            assert_eq!(parse_time(text), None, "{text:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One log, read whole.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::fs::File;
@@ -261,12 +262,17 @@ fn check_records(segment: &Segment, last_batch: u64, report: &mut LogReport) {
         }
     }
     let Some((_, entries)) = &segment.index else { return };
+    let named: BTreeSet<u64> = report
+        .damages
+        .iter()
+        .filter(|damage| damage.file == segment.path)
+        .map(|damage| damage.offset)
+        .collect();
     for entry in entries {
         if good.get(&entry.offset) != Some(&entry.order) {
             let what = format!("a record of partition {} is not there", entry.partition);
             let offset = u64::from(entry.offset);
-            let known = |damage: &Damage| damage.file == segment.path && damage.offset == offset;
-            if !report.damages.iter().any(known) {
+            if !named.contains(&offset) {
                 report.damages.push(segment.damage(offset, &what));
             }
         }

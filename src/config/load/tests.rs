@@ -98,6 +98,8 @@ fn a_wrong_value_is_refused_with_what_would_be_right() {
         ("partitions = 8\n", ["partitions", "16 to 16384"]),
         ("garbage_percent = 0\n", ["garbage_percent", "1 to 99"]),
         ("name = \"a b\"\n", ["name", "letters"]),
+        ("request_timeout = \"5\"\n", ["request_timeout", "unit"]),
+        ("request_timeout = \"601s\"\n", ["request_timeout", "600s"]),
         ("log = \"xml\"\n", ["log", "text | json"]),
         ("peer_listen = \"0.0.0.0:7002\"\n", ["peer_listen", "secret"]),
         ("listen = \"[::]:7000\"\n", ["peer_listen", "secret"]),
