@@ -60,6 +60,7 @@ const RULES: &[(&str, &[&str])] = &[
         &[
             "base",
             "storage",
+            "protocol/ring",
             "protocol/version",
             "protocol/wire",
             "protocol/session",

@@ -40,7 +40,13 @@ impl World {
             assert!(request.arrived, "{reply:?} to {request:?}, which is not all there");
             let client = link.client;
             self.tell(|| format!("{connection} {:?}: {reply:?}", request.asked));
-            self.judge(client, request.asked, reply);
+            // A client that half-closed walks anew on its next connection.
+            let left = self.clients[client].link != Some(connection);
+            let asked = match request.asked {
+                Asked::Scan if left => Asked::Nothing,
+                asked => asked,
+            };
+            self.judge(client, asked, reply);
         }
     }
 

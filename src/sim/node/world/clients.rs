@@ -98,7 +98,7 @@ impl World {
         self.clients[client].link = Some(connection);
         let address = SocketAddr::from(([127, 0, 0, 1], 40_000));
         let local = self.node.core_addresses[shard];
-        let peer = Peer { address, local, door: Door::Core };
+        let peer = Peer { address, local, door: Door::Shared };
         self.handle(shard, Event::Accepted { connection, peer });
         if !self.is_crash_due && self.rng.chance(1, 4) {
             let mut bytes = Vec::new();
