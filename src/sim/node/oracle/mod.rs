@@ -238,7 +238,7 @@ impl Oracle {
         }
     }
 
-    /// The process ended in order: nothing may be lost.
+    /// The process ended in order, or everything is on the disk: nothing may be lost.
     pub fn stopped(&mut self) {
         self.settle();
         self.histories.iter_mut().for_each(History::forget_cut);

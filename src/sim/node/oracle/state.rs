@@ -266,7 +266,7 @@ impl State {
     }
 
     /// Where nothing superseded comes back, only what is there matters of what was seen.
-    fn forget_superseded(&mut self) {
+    pub(super) fn forget_superseded(&mut self) {
         let mut there = Events::default();
         self.versions.iter().for_each(|version| there.insert(version.event));
         self.seen.meet(&there);

@@ -1,6 +1,7 @@
 //! What clients are told: one reply for each request, in order, and only what may be told.
 
 use super::World;
+use super::clients::BUFFERED_MAX;
 use super::clients::cause_of;
 use crate::base::id::ConnectionId;
 use crate::sim::coverage::Sometimes;
@@ -39,6 +40,10 @@ impl World {
             let request = request.unwrap_or_else(|| panic!("nobody asked for {reply:?}"));
             assert!(request.arrived, "{reply:?} to {request:?}, which is not all there");
             let client = link.client;
+            let is_left = self.clients[client].link != Some(connection);
+            if is_left && matches!(request.asked, Asked::Scan) {
+                continue; // its client walks on another connection by now
+            }
             self.tell(|| format!("{connection} {:?}: {reply:?}", request.asked));
             // A client that half-closed walks anew on its next connection.
             let left = self.clients[client].link != Some(connection);
@@ -122,6 +127,11 @@ impl World {
             self.keep_token(part.key, id, &reply);
             self.open.remove(&id);
             self.in_flight[part.key] -= 1;
+            if self.keys[part.key].buffered && part.command.writes() {
+                // An unknown outcome doubles the ways that a key may have gone.
+                self.doubts[part.key] += if end == End::Unknown { 10 } else { 1 };
+                self.draining |= self.doubts[part.key] >= BUFFERED_MAX && !self.faults_are_over;
+            }
             self.operations += u64::from(matches!(end, End::Said(_)));
             self.oracle.ended(id, end, wall, self.now);
             if let Some(token) = cause_of(part.command) {

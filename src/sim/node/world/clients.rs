@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::Core;
 use super::Phase;
 use super::World;
 use crate::base::id::ConnectionId;
@@ -20,12 +21,16 @@ use crate::sim::node::oracle::state::Command;
 use crate::sim::node::resp;
 use crate::sim::node::workload::Desk;
 use crate::sim::node::workload::expiring;
+use crate::storage::Health;
 
 /// The client that reads every key after a start.
 const VERIFIER: usize = 0;
 
 /// Operations of one key at once, so that the orders of them can all be tried.
 const AT_ONCE: usize = 6;
+
+/// Writes of a buffered key, each of which a crash may undo, before all are let reach the disk.
+pub(super) const BUFFERED_MAX: u32 = 40;
 
 /// A virtual client.
 #[derive(Clone, Debug, Default)]
@@ -167,7 +172,8 @@ impl World {
             let busy = self.in_flight[key] + self.oracle.pending(key);
             // Of a buffered key every order is another past that a crash may bring back: it is asked
             // for by one connection at a time, whose own order counts.
-            let is_free = !self.keys[key].buffered || busy == 0 || self.asked_by[key] == connection;
+            let is_own = busy == 0 || self.asked_by[key] == connection;
+            let is_free = !self.keys[key].buffered || (is_own && self.doubts[key] < BUFFERED_MAX);
             if is_free && busy < AT_ONCE && !keys.contains(&key) {
                 self.asked_by[key] = connection;
                 keys.push(key);
@@ -266,6 +272,7 @@ impl World {
                     self.open.remove(&id);
                     self.oracle.abandoned(id, self.wall());
                     self.abandoned += 1;
+                    self.doubts[part.key] += 10;
                     continue;
                 }
                 if let Some(token) = cause_of(part.command) {
@@ -312,9 +319,11 @@ impl World {
             self.faults += 1;
             self.coverage.note(Sometimes::WallJumped);
             let far = 1 << self.rng.below(22);
+            let before = self.wall();
             self.jumped += self.rng.between(0, 2 * far) as i64 - far as i64;
-            let wall = self.wall();
-            self.oracle.wall_was(self.open.iter().copied(), wall);
+            for wall in [before, self.wall()] {
+                self.oracle.wall_was(self.open.iter().copied(), wall);
+            }
         }
         self.stall();
         if let Some(slack) = self.plan.quota_slack_bytes {
@@ -374,15 +383,25 @@ impl World {
         }
     }
 
-    /// Everything under way has ended, as far as the node is concerned.
+    /// Everything under way has ended, as far as the node is concerned, and is on the disk.
     pub(super) fn settle_if_idle(&mut self) {
+        if !self.draining || self.phase != Phase::Running {
+            return;
+        }
+        let is_poisoned = |core: &Core| core.shard.store().health() == Health::Poisoned;
+        if self.cores.iter().any(is_poisoned) {
+            self.is_crash_due = true; // nothing will ever be on the disk
+            return;
+        }
         let is_idle = self.mesh.values().all(|queue| queue.is_empty())
             && self.disk.next_at().is_none()
             && self.open.is_empty()
-            && self.links.values().all(|link| link.upstream.is_empty());
-        if self.draining && is_idle && self.phase == Phase::Running {
-            self.oracle.settle();
+            && self.links.values().all(|link| link.upstream.is_empty())
+            && self.cores.iter().all(|core| core.shard.store().unsynced_bytes() == 0);
+        if is_idle {
+            self.oracle.stopped();
             self.abandoned = 0;
+            self.doubts.fill(0);
             self.draining = false;
         }
     }

@@ -156,6 +156,7 @@ impl World {
         self.stalled_until = None;
         self.disk.dials.latency_nanos = self.plan.dials.latency_nanos;
         self.abandoned = 0;
+        self.doubts.fill(0);
         self.draining = false;
     }
 

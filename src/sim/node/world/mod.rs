@@ -123,6 +123,8 @@ pub(super) struct World {
     /// Operations that came and have no end.
     open: BTreeSet<OperationId>,
     abandoned: usize,
+    /// For each buffered key, how many of its writes in this process nobody knows the outcome of.
+    doubts: Vec<u32>,
     /// Nobody asks anything until everything is answered.
     draining: bool,
     phase: Phase,
@@ -186,6 +188,7 @@ impl World {
             asked_by: vec![ConnectionId::new(0); count],
             open: BTreeSet::new(),
             abandoned: 0,
+            doubts: vec![0; count],
             draining: false,
             phase: Phase::Starting,
             phase_since: Instant::START,
