@@ -424,6 +424,11 @@ impl Store {
                         owned: &self.settings.owned,
                     };
                     compaction.swap(&mut tables, self.commit.last_sequence());
+                    if compaction.awaited_sequence().is_some() {
+                        // No other event need come that would ask for it.
+                        self.commit.want_sync();
+                        self.send_due_batch(out);
+                    }
                 }
             },
             Next::Sync(sequence) if self.commit.synced() >= sequence => compaction.synced(),

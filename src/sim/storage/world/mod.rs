@@ -276,7 +276,7 @@ impl World {
             return false;
         }
         if let Some(at) = self.plan.crash_at_effect {
-            return self.effects == at && self.coverage.count(Sometimes::Crash) == 0;
+            return self.effects == at && self.faults == 0;
         }
         self.plan.crash_one_in > 0 && self.rng.chance(1, self.plan.crash_one_in)
     }
