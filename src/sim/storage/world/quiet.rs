@@ -38,6 +38,8 @@ impl World {
         self.store.flush(self.now, &mut self.out);
         self.after_call();
         self.run_until("everything is synced", |world| {
+            // A write that waited for a read may come last: that is to be synced too.
+            world.store.want_sync();
             world.model.last_sequence().is_none_or(|last| world.synced >= last)
         });
     }
