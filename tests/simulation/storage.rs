@@ -48,7 +48,7 @@ fn a_seed_gives_the_same_run_each_time() {
 /// Every place where the power can go in a short life, one after the other.
 #[test]
 fn a_crash_before_any_effect_loses_nothing_that_was_synced() {
-    for_each_seed(0..6, |seed| {
+    for_each_seed(0..3, |seed| {
         let report = storage::crash_everywhere(seed, |_| {});
         assert!(report.coverage.count(Sometimes::Crash) > 50, "too few places");
     });
@@ -57,7 +57,7 @@ fn a_crash_before_any_effect_loses_nothing_that_was_synced() {
 /// As above, with the stop in order and the start after it in the middle.
 #[test]
 fn a_crash_anywhere_in_a_clean_stop_loses_nothing() {
-    for_each_seed(0..4, |seed| {
+    for_each_seed(0..2, |seed| {
         storage::crash_everywhere(seed, |plan| plan.stop_one_in = 20);
     });
 }
@@ -65,7 +65,7 @@ fn a_crash_anywhere_in_a_clean_stop_loses_nothing() {
 /// As above, while another log takes over.
 #[test]
 fn a_crash_anywhere_in_an_adoption_loses_nothing() {
-    for_each_seed(0..4, |seed| {
+    for_each_seed(0..2, |seed| {
         storage::crash_everywhere(seed, |plan| {
             plan.stop_one_in = 20;
             plan.adopt_percent = 100;
@@ -76,7 +76,7 @@ fn a_crash_anywhere_in_an_adoption_loses_nothing() {
 /// As above, in a small log that compacts all the time.
 #[test]
 fn a_crash_anywhere_in_a_compaction_loses_nothing() {
-    for_each_seed(0..3, |seed| {
+    for_each_seed(0..2, |seed| {
         storage::crash_everywhere(seed, |plan| {
             plan.keys = 3;
             plan.segment_bytes = 16384;
