@@ -562,7 +562,17 @@ impl Store {
             return;
         }
         self.lanes.stop_begun = true;
-        let end = EpochEnd { epoch: self.commit.epoch(), last_batch: self.commit.last_number() };
+        let (own, epoch) = (self.settings.log, self.commit.epoch());
+        let used = |segment: &&Segment| {
+            segment.id.log == own && segment.epoch == epoch && segment.last_batch > 0
+        };
+        let segments = self.segments.iter().map(|(_, segment)| segment);
+        let last_segment = segments.filter(used).map(|segment| segment.id.number).max();
+        let end = EpochEnd {
+            epoch,
+            last_batch: self.commit.last_number(),
+            last_segment: last_segment.unwrap_or(0),
+        };
         self.manifest.ends.push(end);
         let temporary = self.lanes.temporaries.next(self.settings.log);
         let file = File::Manifest(self.settings.log);

@@ -5,6 +5,7 @@
 
 use crate::base::id::SegmentId;
 use crate::storage::batch::FIRST_BATCH_OFFSET;
+use crate::storage::manifest::EpochEnd;
 use crate::storage::scan::ScannedBatch;
 use crate::storage::scan::ScannedSegment;
 
@@ -28,8 +29,8 @@ pub struct Verdict {
 
 /// Decides about an epoch. `segments` are all there are of it, in the order of their numbers;
 /// `end` is what an earlier start or a clean stop recorded.
-pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
-    let last_batch = end.unwrap_or_else(|| find_end(segments));
+pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
+    let last_batch = end.map_or_else(|| find_end(segments), |end| end.last_batch);
     let retired = is_retired(segments, last_batch);
     let mut damaged =
         end.is_none() && last_batch > 0 && !retired && !is_found(segments, last_batch);
@@ -44,6 +45,9 @@ pub fn decide(segments: &[FoundSegment], end: Option<u64>) -> Verdict {
                 let before_end = before.filter(|_| !retired && end.is_none());
                 damaged |= segment_damaged(content, last_batch, is_behind, before_end);
                 damaged |= content.unreadable;
+                damaged |= end.is_some_and(|end| {
+                    found.segment.number <= end.last_segment && !is_used(found, last_batch)
+                });
                 if let Some(last) = counted(content, last_batch).last() {
                     before = Some((last.header.number, last.header.seal));
                 }
@@ -117,6 +121,12 @@ fn is_found(segments: &[FoundSegment], number: u64) -> bool {
         || segments.iter().any(|found| matches!(found.content, Err(last) if last >= number))
 }
 
+/// The number of the last segment that has a batch that counts, or 0.
+pub fn last_segment(segments: &[FoundSegment], last_batch: u64) -> u32 {
+    let last = segments.iter().rfind(|found| is_used(found, last_batch));
+    last.map_or(0, |found| found.segment.number)
+}
+
 /// Whether a segment has a batch that counts.
 fn is_used(found: &FoundSegment, last_batch: u64) -> bool {
     match &found.content {
@@ -170,8 +180,8 @@ mod tests {
     #[test]
     fn a_recorded_end_is_believed_whatever_stands_behind_it() {
         let segments = [segment(1, &[(1, 0), (2, 1), (4, 1)])];
-        assert_eq!(decide(&segments, Some(2)), Verdict { last_batch: 2, damaged: false });
-        assert_eq!(decide(&segments, Some(3)), Verdict { last_batch: 3, damaged: true });
+        assert_eq!(decide(&segments, ended(2, 1)), Verdict { last_batch: 2, damaged: false });
+        assert_eq!(decide(&segments, ended(3, 1)), Verdict { last_batch: 3, damaged: true });
     }
 
     #[test]
@@ -216,7 +226,15 @@ mod tests {
         let mut first = segment(1, &[(1, 0), (2, 1)]);
         seal(&mut first);
         let segments = [first, segment(9, &[])];
-        assert_eq!(decide(&segments, Some(7)), Verdict { last_batch: 7, damaged: false });
+        assert_eq!(decide(&segments, ended(7, 4)), Verdict { last_batch: 7, damaged: false });
+    }
+
+    /// Both of its batches were synced, and both are bad: the prepared segment behind it is not.
+    #[test]
+    fn an_empty_segment_before_a_recorded_end_lost_its_batches() {
+        let segments = [segment(1, &[]), segment(2, &[])];
+        assert_eq!(decide(&segments, ended(2, 1)), Verdict { last_batch: 2, damaged: true });
+        assert_eq!(decide(&segments, ended(0, 0)), Verdict { last_batch: 0, damaged: false });
     }
 
     /// Batches 36 and 37 were in a segment that compaction let go. Batch 38 was built before they
@@ -239,6 +257,10 @@ mod tests {
     fn a_batch_behind_one_that_never_came_to_the_disk_does_not_count() {
         let segments = [segment(1, &[(1, 0), (2, 1)]), segment(2, &[(4, 1)])];
         assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+    }
+
+    fn ended(last_batch: u64, last_segment: u32) -> Option<EpochEnd> {
+        Some(EpochEnd { epoch: 1, last_batch, last_segment })
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {

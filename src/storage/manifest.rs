@@ -25,7 +25,7 @@
 //! |     32 |     8 | actor of this start                                                |
 //! |     40 |     8 | the highest order of all damage found so far, or 0                   |
 //! |     48 |     4 | ends: how many                                                    |
-//! |     52 |     – | ends of 16 bytes: epoch 8, number of its last batch 8                |
+//! |     52 |     – | ends of 20 bytes: epoch 8, its last batch 8, its last segment 4       |
 
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::checksum;
@@ -36,7 +36,7 @@ use crate::storage::record::u32_at;
 use crate::storage::record::u64_at;
 
 const HEADER_BYTES: usize = 52;
-const END_BYTES: usize = 16;
+const END_BYTES: usize = 20;
 const MAGIC: &[u8; 8] = b"StatorMF";
 const VERSION: u32 = 1;
 
@@ -47,6 +47,9 @@ pub struct EpochEnd {
     pub epoch: u64,
     /// The number of its last batch; 0: it has none.
     pub last_batch: u64,
+    /// The last segment that had one; 0: none. A later one without batches was prepared ahead, an
+    /// earlier one without batches lost them.
+    pub last_segment: u32,
 }
 
 /// The content of a manifest.
@@ -84,6 +87,7 @@ impl Manifest {
         for end in &self.ends {
             bytes.extend_from_slice(&end.epoch.to_le_bytes());
             bytes.extend_from_slice(&end.last_batch.to_le_bytes());
+            bytes.extend_from_slice(&end.last_segment.to_le_bytes());
         }
         let sum = checksum::checksum(&bytes[12..]);
         bytes[8..12].copy_from_slice(&sum.to_le_bytes());
@@ -116,7 +120,11 @@ impl Manifest {
             && u32_at(head, 8) == checksum::checksum(&bytes[12..])
             && u32_at(head, 12) == VERSION
             && (u32_at(head, 48) as usize).checked_mul(END_BYTES) == Some(ends.len());
-        let end = |bytes: &[u8]| EpochEnd { epoch: u64_at(bytes, 0), last_batch: u64_at(bytes, 8) };
+        let end = |bytes: &[u8]| EpochEnd {
+            epoch: u64_at(bytes, 0),
+            last_batch: u64_at(bytes, 8),
+            last_segment: u32_at(bytes, 16),
+        };
         good.then(|| Self {
             log: LogId::new(u32_at(head, 16)),
             generation: u16::from_le_bytes([head[20], head[21]]),
@@ -128,9 +136,9 @@ impl Manifest {
         })
     }
 
-    /// The last batch of an epoch that is over.
-    pub fn end_of(&self, epoch: u64) -> Option<u64> {
-        self.ends.iter().find(|end| end.epoch == epoch).map(|end| end.last_batch)
+    /// Where an epoch ended that is over.
+    pub fn end_of(&self, epoch: u64) -> Option<EpochEnd> {
+        self.ends.iter().find(|end| end.epoch == epoch).copied()
     }
 }
 
@@ -147,11 +155,14 @@ mod tests {
             epoch: 9,
             actor: ActorId::new(0x1234_5678_9abc_def0),
             damaged_upto: Order(4),
-            ends: vec![EpochEnd { epoch: 7, last_batch: 3 }, EpochEnd { epoch: 8, last_batch: 0 }],
+            ends: vec![
+                EpochEnd { epoch: 7, last_batch: 3, last_segment: 2 },
+                EpochEnd { epoch: 8, last_batch: 0, last_segment: 0 },
+            ],
         };
         let mut bytes = manifest.to_bytes();
         assert_eq!(Manifest::from_bytes(&bytes), Some(manifest.clone()));
-        assert_eq!(manifest.end_of(7), Some(3));
+        assert_eq!(manifest.end_of(7), Some(manifest.ends[0]));
         assert_eq!(manifest.end_of(9), None);
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);

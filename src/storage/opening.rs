@@ -148,7 +148,9 @@ impl Store {
         self.commit = Commit::new(self.settings.commit, self.manifest.epoch, last);
         let temporary = self.lanes.temporaries.next(own);
         let bytes = self.manifest.to_file();
-        let mut script = Script::write_and_rename(File::Manifest(own), temporary, bytes);
+        // Where the log was cut is durable before anything that was cut off goes: of segments that
+        // are missing a start believes that they were complete.
+        let mut script = Script::replace_file(File::Manifest(own), temporary, bytes);
         let leftovers = restored.leftovers.into_iter().filter(|file| file.log() == own);
         leftovers.for_each(|file| script.push(Bulk::Unlink { file }));
         script.push(Bulk::SyncDirectory { log: own });

@@ -150,7 +150,11 @@ impl Restored {
         let recorded = manifest.and_then(|manifest| manifest.end_of(epoch));
         let verdict = log_end::decide(&found, recorded);
         if own {
-            self.ends.push(EpochEnd { epoch, last_batch: verdict.last_batch });
+            let last_segment = recorded.map_or_else(
+                || log_end::last_segment(&found, verdict.last_batch),
+                |end| end.last_segment,
+            );
+            self.ends.push(EpochEnd { epoch, last_batch: verdict.last_batch, last_segment });
         }
         for (found, length) in found.iter().zip(lengths) {
             if let Ok(content) = &found.content {

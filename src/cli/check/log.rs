@@ -18,6 +18,7 @@ use crate::storage::index_file;
 use crate::storage::index_file::IndexEntry;
 use crate::storage::log_end;
 use crate::storage::log_end::FoundSegment;
+use crate::storage::manifest::EpochEnd;
 use crate::storage::manifest::Manifest;
 use crate::storage::scan::Scan;
 use crate::storage::scan::ScannedBatch;
@@ -209,7 +210,7 @@ fn check_compacted(segment: &Segment, report: &mut LogReport) {
 }
 
 /// Says what of an epoch is damaged, and which of its batches is the last that counts.
-fn check_epoch(segments: &[Segment], end: Option<u64>, report: &mut LogReport) -> u64 {
+fn check_epoch(segments: &[Segment], end: Option<EpochEnd>, report: &mut LogReport) -> u64 {
     let found: Vec<FoundSegment> = segments.iter().map(as_found).collect();
     let verdict = log_end::decide(&found, end);
     let before = report.damages.len();

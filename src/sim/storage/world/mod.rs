@@ -149,7 +149,9 @@ impl World {
         }
         self.end_faults();
         self.everything_is_acknowledged();
-        self.garbage_is_reclaimed();
+        if self.plan.crash_at_effect.is_none() {
+            self.garbage_is_reclaimed();
+        }
         self.restart_in_order();
         self.report()
     }
