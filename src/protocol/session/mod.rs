@@ -382,8 +382,9 @@ impl Session {
         if self.unread() == 0 || self.is_stalled() || !self.reads() {
             return;
         }
-        let input = mem::take(&mut self.input);
-        self.read += self.run(now, &input[self.read..], executor, out);
+        // While it runs, both say that nothing is kept: a command may ask (`CLIENT LIST`).
+        let (input, read) = (mem::take(&mut self.input), mem::take(&mut self.read));
+        self.read = read + self.run(now, &input[read..], executor, out);
         self.input = input;
         if !self.reads() || self.unread() == 0 {
             self.keep(&[]);

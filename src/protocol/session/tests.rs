@@ -58,6 +58,16 @@ fn a_connection_describes_itself() {
     assert!(client.says("HELLO 3\r\nCLIENT INFO\r\n").contains("txt:id=7 "));
 }
 
+/// It came in the third of three pieces, of which the second was kept with a request before it.
+#[test]
+fn a_connection_describes_itself_in_the_middle_of_what_it_kept() {
+    let mut client = Client::open(open_settings());
+    assert_eq!(client.says("PI"), "");
+    assert_eq!(client.says("NG\r\nCLIENT INFO"), "+PONG\r\n");
+    assert!(client.session.read > 0);
+    assert!(client.says("\r\n").contains(" qbuf=0 "));
+}
+
 #[test]
 fn time_is_seconds_and_microseconds() {
     let mut client = Client::open(open_settings());
