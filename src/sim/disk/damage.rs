@@ -95,6 +95,18 @@ impl History {
     fn vouched(&self) -> impl Iterator<Item = &Written> {
         self.writes.range(..self.vouched[1]).map(|(_, written)| written)
     }
+
+    /// The others.
+    fn unvouched(&self) -> impl Iterator<Item = &Written> {
+        self.writes.range(self.vouched[1]..).map(|(_, written)| written)
+    }
+}
+
+impl Written {
+    fn place(&self) -> Damage {
+        let range = self.offset..self.offset + self.length;
+        Damage { file: File::Segment(self.segment), range }
+    }
 }
 
 impl Disk {
@@ -125,15 +137,30 @@ impl Disk {
         Some(self.flip_bits(Damage { file, range: at..at + 1 }))
     }
 
+    /// Lets somebody else write to a file at rest: `change` gets its bytes, and what it leaves is
+    /// durable. A file that is not there stays so.
+    ///
+    /// # Panics
+    ///
+    /// If an operation is in flight: nobody else writes while the store runs.
+    pub fn alter(&mut self, file: File, change: impl FnOnce(&mut Vec<u8>)) {
+        assert!(self.next_at().is_none(), "the store is still at work");
+        if let Some(number) = self.find(file) {
+            self.inode_mut(number).alter(change);
+        }
+    }
+
+    /// What no two later appends vouch for: harm to it may be taken for a torn end.
+    pub fn unvouched(&self) -> Vec<Damage> {
+        self.history.unvouched().map(Written::place).collect()
+    }
+
     fn pick_victim(&mut self) -> Option<Damage> {
         let mut victims: Vec<Damage> = self
             .history
             .vouched()
             .filter(|written| self.find(File::Segment(written.segment)).is_some())
-            .map(|written| Damage {
-                file: File::Segment(written.segment),
-                range: written.offset..written.offset + written.length,
-            })
+            .map(Written::place)
             .collect();
         victims.extend(self.sealed_by_rename());
         if victims.is_empty() { None } else { Some(self.rng.pick(&victims).clone()) }

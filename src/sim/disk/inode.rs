@@ -190,6 +190,13 @@ impl Inode {
         self.bytes[offset..end].copy_from_slice(&bytes[..end - offset]);
     }
 
+    /// What `change` makes of the bytes, durably, its length too.
+    pub(super) fn alter(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        self.evict();
+        change(&mut self.bytes);
+        self.sync();
+    }
+
     fn evict(&mut self) {
         for (sector, held) in std::mem::take(&mut self.lost) {
             self.put_sector(sector, &held);

@@ -15,6 +15,7 @@
 //!
 //! The disk besides asserts the store's half of their contract.
 
+mod altered;
 mod keys;
 pub mod model;
 mod plan;
@@ -23,6 +24,8 @@ mod world;
 
 use std::fmt;
 
+pub use self::altered::Altered;
+pub use self::altered::run_altered;
 pub use self::plan::Plan;
 pub use self::plan::Waiting;
 use self::world::World;
