@@ -103,6 +103,9 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
         restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
     }
     if restored.damaged {
+        // Where nothing is left that could tell an order, one is spent to say so.
+        let least = Order::new(settings.generation, 1);
+        restored.highest_order = restored.highest_order.max(least);
         // What is lost is older than whatever will be written, and may be newer than all that is.
         restored.damaged_upto = restored.damaged_upto.max(restored.highest_order);
     }

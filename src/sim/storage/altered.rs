@@ -555,6 +555,19 @@ mod tests {
         }
     }
 
+    /// Its three segments are empty files, and both index files are bad.
+    #[test]
+    fn a_log_of_which_nothing_is_left_is_not_taken_for_a_new_one() {
+        let mut input = written(1);
+        let (flip, cut) = (Alteration::FlipBit as u8, Alteration::Cut as u8);
+        let alter = |kind, file| [kind, file, 0, 0, 0, 0, 0];
+        (0..3).for_each(|file| input.extend(alter(cut, file)));
+        (3..5).for_each(|file| input.extend(alter(flip, file)));
+        let report = run_altered(&input);
+        assert_eq!((report.files, report.refused), (5, false));
+        assert!(report.lost, "sixty records were written, and none was missed");
+    }
+
     /// The bytes that make a log of sixty records.
     fn written(shape: u8) -> Vec<u8> {
         vec![shape, 60, shape, 0]
