@@ -4,6 +4,8 @@
 //! The figure to trust is the CPU time of the shard's thread for an operation: the client shares
 //! the machine, so the rate is a joint limit.
 
+mod cpu;
+
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -121,7 +123,7 @@ impl Load {
             .map(|_| (0..pipeline).map(|_| request(self.rng.below(self.keys))).collect())
             .collect();
         let rounds = (operations as usize).div_ceil(clients * pipeline);
-        let (cpu, begun) = (shard_cpu(), Instant::now());
+        let (cpu, begun) = (cpu::of_threads("stator-s"), Instant::now());
         for round in 0..rounds {
             for client in 0..clients {
                 self.send(client, &requests[(round * clients + client) % requests.len()]);
@@ -130,7 +132,7 @@ impl Load {
                 self.receive(client, pipeline * reply_bytes);
             }
         }
-        let (taken, cpu) = (begun.elapsed(), shard_cpu() - cpu);
+        let (taken, cpu) = (begun.elapsed(), cpu::of_threads("stator-s") - cpu);
         let done = (rounds * clients * pipeline) as f64;
         println!(
             "{name:<22}{:>10.1}{:>16.3}{:>14.1}",
@@ -139,20 +141,6 @@ impl Load {
             taken.as_secs_f64() * 1e6 / rounds as f64,
         );
     }
-}
-
-/// CPU time of the threads whose name is a shard's.
-fn shard_cpu() -> Duration {
-    let mut nanos = 0;
-    for task in std::fs::read_dir("/proc/self/task").expect("Linux has it") {
-        let path = task.expect("a thread").path();
-        let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-        if name.starts_with("stator-s") {
-            let stat = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
-            nanos += stat.split(' ').next().and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
-        }
-    }
-    Duration::from_nanos(nanos)
 }
 
 fn start(directory: &Path) -> Engine {
