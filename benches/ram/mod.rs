@@ -1,12 +1,13 @@
 //! A shard on a disk of memory: everything is done at once. For benches that measure a shard and
 //! nothing else.
 
-use std::collections::BTreeMap;
+mod files;
+
 use std::sync::Arc;
 
+use files::Files;
 use stator::base::id::ConnectionId;
 use stator::base::id::LogId;
-use stator::base::id::SegmentId;
 use stator::base::id::ShardId;
 use stator::base::outbox::Outbox;
 use stator::base::time::Duration;
@@ -26,11 +27,6 @@ use stator::protocol::shard::Settings;
 use stator::protocol::shard::Shard;
 use stator::protocol::version::ContextSecret;
 use stator::storage;
-use stator::storage::effect as disk;
-use stator::storage::effect::Bulk;
-use stator::storage::effect::Done;
-use stator::storage::effect::File;
-use stator::storage::effect::Resident;
 
 /// The one client.
 pub(crate) const CLIENT: ConnectionId = ConnectionId::new(1);
@@ -43,22 +39,6 @@ pub(crate) struct Ram {
     clock: u64,
     /// What the client was sent.
     pub(crate) received: Vec<u8>,
-}
-
-#[derive(Default)]
-struct Files(BTreeMap<File, Vec<u8>>);
-
-impl Resident for Files {
-    fn slice(&self, segment: SegmentId, offset: u32, length: u32) -> Option<&[u8]> {
-        self.0.get(&File::Segment(segment))?.get(offset as usize..(offset + length) as usize)
-    }
-}
-
-enum Answer {
-    Appended(stator::base::id::Ticket),
-    Read(stator::base::id::Ticket, Vec<u8>),
-    Bulk(stator::base::id::Ticket, Result<Done, disk::Failure>),
-    Resident(SegmentId),
 }
 
 impl Ram {
@@ -112,79 +92,8 @@ impl Ram {
         }
         self.out.clear();
         for answer in answers {
-            self.tell(answer);
+            self.handle(Event::Disk(answer.event()));
         }
-    }
-
-    fn tell(&mut self, answer: Answer) {
-        let event = match &answer {
-            Answer::Appended(ticket) => disk::Event::Appended { ticket: *ticket, result: Ok(()) },
-            Answer::Read(ticket, bytes) => disk::Event::Read { ticket: *ticket, result: Ok(bytes) },
-            Answer::Bulk(ticket, result) => {
-                disk::Event::Bulk { ticket: *ticket, result: result.clone() }
-            }
-            Answer::Resident(segment) => {
-                disk::Event::Resident { segment: *segment, result: Ok(()) }
-            }
-        };
-        self.handle(Event::Disk(event));
-    }
-}
-
-impl Files {
-    fn perform(&mut self, effect: disk::Effect) -> Option<Answer> {
-        match effect {
-            disk::Effect::Append { ticket, segment, offset, buffer } => {
-                self.write(File::Segment(segment), u64::from(offset), &buffer);
-                Some(Answer::Appended(ticket))
-            }
-            disk::Effect::Read { ticket, segment, offset, length } => {
-                let bytes = self.slice(segment, offset, length).unwrap_or_default().to_vec();
-                Some(Answer::Read(ticket, bytes))
-            }
-            disk::Effect::Bulk { ticket, operation } => {
-                Some(Answer::Bulk(ticket, self.bulk(operation)))
-            }
-            disk::Effect::MakeResident { segment } => Some(Answer::Resident(segment)),
-            disk::Effect::DropResident { .. } => None,
-        }
-    }
-
-    fn bulk(&mut self, operation: Bulk) -> Result<Done, disk::Failure> {
-        match operation {
-            Bulk::List { .. } => {
-                let files = self.0.iter().map(|(file, bytes)| (*file, bytes.len() as u64));
-                return Ok(Done::Listed(files.collect()));
-            }
-            Bulk::Read { file, offset, length } => {
-                let bytes = self.0.get(&file).ok_or(disk::Failure::NotFound)?;
-                let start = (offset as usize).min(bytes.len());
-                let end = (start + length as usize).min(bytes.len());
-                return Ok(Done::Read(bytes[start..end].to_vec()));
-            }
-            Bulk::CreateZeroed { file, length } => {
-                self.0.insert(file, vec![0; length as usize]);
-            }
-            Bulk::Write { file, offset, bytes } => self.write(file, offset, &bytes),
-            Bulk::Rename { from, to } => {
-                let bytes = self.0.remove(&from).ok_or(disk::Failure::NotFound)?;
-                self.0.insert(to, bytes);
-            }
-            Bulk::Unlink { file } => {
-                self.0.remove(&file);
-            }
-            Bulk::CreateDirectory { .. } | Bulk::Sync { .. } | Bulk::SyncDirectory { .. } => {}
-        }
-        Ok(Done::Ok)
-    }
-
-    fn write(&mut self, file: File, offset: u64, bytes: &[u8]) {
-        let content = self.0.entry(file).or_default();
-        let end = offset as usize + bytes.len();
-        if content.len() < end {
-            content.resize(end, 0);
-        }
-        content[offset as usize..end].copy_from_slice(bytes);
     }
 }
 
