@@ -463,8 +463,9 @@ impl Store {
         }
         let percent = self.settings.garbage_percent;
         let bytes = self.settings.segment_bytes;
+        let (own, synced) = (self.settings.log, self.commit.last_synced());
         let victims =
-            compaction::choose_victims(&self.segments, self.settings.log, percent, bytes, eager);
+            compaction::choose_victims(&self.segments, own, synced, percent, bytes, eager);
         if victims.is_empty() {
             return;
         }
