@@ -843,6 +843,10 @@ impl Store {
         if self.health != Health::Poisoned {
             self.health = Health::Poisoned;
             self.notices.push_back(Notice::Poisoned);
+            if self.lanes.stopping {
+                // Nothing more will be written, so nothing else would end the stop.
+                self.notices.push_back(Notice::Stopped);
+            }
         }
     }
 
