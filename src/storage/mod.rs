@@ -588,11 +588,20 @@ impl Store {
         Ok(Appended { location: at, sequence: order.sequence() })
     }
 
+    /// Whether tombstones may be forgotten. Not once records of unknown keys were lost: a key with
+    /// a newer tombstone is known to be deleted, and without it nobody would know what it was.
+    pub fn may_reap(&self) -> bool {
+        self.health == Health::Open && self.damaged_upto().is_none()
+    }
+
     /// Forgets a tombstone that nobody needs any more: its key costs no memory then. False if it is
-    /// not there, is no tombstone, or its segment is not known to be synced to its end.
+    /// not there, is no tombstone, its segment is not known to be synced to its end, or a damaged
+    /// record may be its key's, which it alone outranks.
     pub fn reap(&mut self, partition: PartitionId, hash: u64, at: Location) -> bool {
         let stage = self.segments.get(at.slot()).stage;
-        let ready = at.marks().tombstone && matches!(stage, Stage::Synced | Stage::Indexed);
+        let synced = at.marks().tombstone && matches!(stage, Stage::Synced | Stage::Indexed);
+        let damaged = self.find(partition, hash).into_iter().any(|other| other.marks().damaged);
+        let ready = synced && !damaged && self.may_reap();
         if !ready || !self.keydirs[partition.to_raw() as usize].remove(hash, at) {
             return false;
         }

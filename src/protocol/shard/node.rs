@@ -451,7 +451,8 @@ impl Reaper {
 
     /// Looks at so many entries.
     pub(super) fn sweep(&mut self, keeper: &mut Keeper, entries: usize) {
-        if keeper.replica.is_none() || keeper.store.health() != Health::Open {
+        if keeper.replica.is_none() || !keeper.store.may_reap() {
+            (self.met, self.found) = (false, false);
             return;
         }
         let partitions = keeper.node.partitions.count();
