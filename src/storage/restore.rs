@@ -15,6 +15,7 @@ use crate::storage::location::Location;
 use crate::storage::location::SegmentSlot;
 use crate::storage::log_end;
 use crate::storage::log_end::FoundSegment;
+use crate::storage::log_end::Indexed;
 use crate::storage::log_end::Verdict;
 use crate::storage::manifest::EpochEnd;
 use crate::storage::manifest::Manifest;
@@ -35,8 +36,6 @@ pub struct Restored {
     pub segments: Segments,
     /// No record, and no statement about records, has a higher order.
     pub highest_order: Order,
-    /// Whether records of unknown keys were found to be lost.
-    pub damaged: bool,
     /// Records of unknown keys, up to this order, are lost to damage.
     pub damaged_upto: Order,
     /// Ends of the own log's epochs that have segments.
@@ -49,6 +48,10 @@ pub struct Restored {
     /// What was met on the way.
     pub counts: Counts,
     owned: Vec<bool>,
+    /// Up to which order records of unknown keys are lost, for each place where some are. `None`:
+    /// that is not known. Then what is lost is older than whatever will be written, and may be newer
+    /// than all that is.
+    losses: Vec<Option<Order>>,
 }
 
 /// What a start met.
@@ -71,12 +74,12 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
         keydirs: (0..partitions).map(|_| Keydir::recovering()).collect(),
         segments: Segments::default(),
         highest_order: Order(0),
-        damaged: false,
         damaged_upto: Order(0),
         ends: Vec::new(),
         leftovers: found.leftovers,
         collisions: BTreeMap::new(),
         owned: settings.owned.clone(),
+        losses: Vec::new(),
         counts: Counts { scanned: found.scanned, ..Counts::default() },
     };
     let mut epochs: BTreeMap<(LogId, u64), Vec<(FoundSegment, u64)>> = BTreeMap::new();
@@ -85,7 +88,8 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
             Content::Indexed(header, entries) => {
                 restored.counts.indexed += 1;
                 restored.add_indexed(length, &header, &entries);
-                let content = Err(header.last_batch);
+                let first_order = entries.iter().map(|entry| entry.order).min();
+                let content = Err(Indexed { last_batch: header.last_batch, first_order });
                 let key = (segment.log, header.epoch);
                 epochs.entry(key).or_default().push((FoundSegment { segment, content }, length));
             }
@@ -96,15 +100,20 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
             }
         }
     }
+    let firsts: BTreeMap<(LogId, u64), Order> =
+        epochs.iter().filter_map(|(key, all)| Some((*key, first_order(all)?))).collect();
     for ((log, epoch), segments) in epochs {
-        restored.add_epoch(epoch, segments, found.manifests.get(&log), log == own);
+        // Whoever wrote the next epoch knew the last order of this one, or that it had lost some.
+        let later = firsts.range((log, epoch + 1)..=(log, u64::MAX)).map(|(_, order)| *order);
+        let next = later.min();
+        restored.add_epoch(epoch, segments, found.manifests.get(&log), log == own, next);
     }
     for manifest in found.manifests.values() {
         restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
     }
-    if restored.damaged {
-        // What is lost is older than whatever will be written, and may be newer than all that is.
-        restored.damaged_upto = restored.damaged_upto.max(restored.highest_order);
+    for loss in std::mem::take(&mut restored.losses) {
+        let lost_upto = loss.unwrap_or(restored.highest_order);
+        restored.damaged_upto = restored.damaged_upto.max(lost_upto);
     }
     restored
 }
@@ -131,12 +140,14 @@ impl Restored {
     }
 
     /// Adds the segments of one epoch that have no keydir file, up to where the epoch ended.
+    /// `next_epoch`: the first order of later ones.
     fn add_epoch(
         &mut self,
         epoch: u64,
         segments: Vec<(FoundSegment, u64)>,
         manifest: Option<&Manifest>,
         own: bool,
+        next_epoch: Option<Order>,
     ) {
         if epoch == 0 {
             for (found, length) in segments {
@@ -162,7 +173,10 @@ impl Restored {
                 self.highest_order = self.highest_order.max(highest_order(content, &verdict));
             }
         }
-        self.damaged |= verdict.damaged;
+        if verdict.damaged {
+            let clean_from = log_end::clean_from(&found, verdict.last_batch).or(next_epoch);
+            self.losses.push(clean_from.map(|order| Order(order.0.saturating_sub(1))));
+        }
     }
 
     fn add_scanned(
@@ -207,7 +221,9 @@ impl Restored {
         for batch in &content.batches {
             self.add_batch(slot, &batch.records, &batch.bad_records);
         }
-        self.damaged |= lost;
+        if lost {
+            self.losses.push(compacted.map(|compacted| compacted.cleaned_at));
+        }
     }
 
     fn add_batch(&mut self, slot: SegmentSlot, records: &[IndexEntry], bad: &[IndexEntry]) {
@@ -254,6 +270,15 @@ impl Restored {
 /// Whether a partition is a shard's, by the list that its settings have.
 pub fn is_owned(owned: &[bool], partition: PartitionId) -> bool {
     owned.is_empty() || owned.get(partition.to_raw() as usize).is_some_and(|owned| *owned)
+}
+
+/// The lowest order of an epoch's records, if anything tells.
+fn first_order(segments: &[(FoundSegment, u64)]) -> Option<Order> {
+    let first = |(found, _): &(FoundSegment, u64)| match &found.content {
+        Ok(content) => content.batches.iter().map(|batch| batch.header.first_order).min(),
+        Err(index) => index.first_order,
+    };
+    segments.iter().filter_map(first).min()
 }
 
 fn highest_order(content: &ScannedSegment, verdict: &Verdict) -> Order {

@@ -18,6 +18,7 @@ use crate::storage::index_file;
 use crate::storage::index_file::IndexEntry;
 use crate::storage::log_end;
 use crate::storage::log_end::FoundSegment;
+use crate::storage::log_end::Indexed;
 use crate::storage::manifest::EpochEnd;
 use crate::storage::manifest::Manifest;
 use crate::storage::scan::Scan;
@@ -235,7 +236,7 @@ fn check_epoch(segments: &[Segment], end: Option<EpochEnd>, report: &mut LogRepo
 /// As a start sees it, which believes a good keydir file.
 fn as_found(segment: &Segment) -> FoundSegment {
     let content = match &segment.index {
-        Some((last_batch, _)) => Err(*last_batch),
+        Some((last_batch, _)) => Err(Indexed { last_batch: *last_batch, first_order: None }),
         None => Ok(segment.content.clone()),
     };
     FoundSegment { segment: segment.id, content }
