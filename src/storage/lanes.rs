@@ -589,6 +589,7 @@ impl Store {
         let segments = self.segments.iter().map(|(_, segment)| segment);
         let last_segment = segments.filter(used).map(|segment| segment.id.number).max();
         let end = EpochEnd {
+            log: own,
             epoch,
             last_batch: self.commit.last_number(),
             last_segment: last_segment.unwrap_or(0),

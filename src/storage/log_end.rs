@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn ended(last_batch: u64, last_segment: u32) -> Option<EpochEnd> {
-        Some(EpochEnd { epoch: 1, last_batch, last_segment })
+        Some(EpochEnd { log: LogId::new(1), epoch: 1, last_batch, last_segment })
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {

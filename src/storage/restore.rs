@@ -39,7 +39,7 @@ pub struct Restored {
     pub damaged: bool,
     /// Records of unknown keys, up to this order, are lost to damage.
     pub damaged_upto: Order,
-    /// Ends of the own log's epochs that have segments.
+    /// Ends of all epochs that have segments.
     pub ends: Vec<EpochEnd>,
     /// Files that mean nothing.
     pub leftovers: Vec<File>,
@@ -66,7 +66,7 @@ pub struct Counts {
 
 /// Makes tables of `found`.
 pub fn restore(found: Found, settings: &Settings) -> Restored {
-    let (own, partitions) = (settings.log, settings.partitions);
+    let partitions = settings.partitions;
     let mut restored = Restored {
         keydirs: (0..partitions).map(|_| Keydir::recovering()).collect(),
         segments: Segments::default(),
@@ -97,16 +97,26 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
         }
     }
     for ((log, epoch), segments) in epochs {
-        restored.add_epoch(epoch, segments, found.manifests.get(&log), log == own);
+        let recorded = recorded_end(&found.manifests, log, epoch);
+        restored.add_epoch(log, epoch, segments, recorded);
     }
     for manifest in found.manifests.values() {
         restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
     }
     if restored.damaged {
-        // What is lost is older than whatever will be written, and may be newer than all that is.
+        // What is lost is older than whatever will be written, and may be newer than all that is,
+        // which may be nothing.
+        restored.highest_order = restored.highest_order.max(Order(1));
         restored.damaged_upto = restored.damaged_upto.max(restored.highest_order);
     }
     restored
+}
+
+/// What an earlier start said of an epoch's end, in the log's own manifest or in that of one that
+/// adopted it.
+fn recorded_end(manifests: &BTreeMap<LogId, Manifest>, log: LogId, epoch: u64) -> Option<EpochEnd> {
+    let of_others = || manifests.values().find_map(|manifest| manifest.end_of(log, epoch));
+    manifests.get(&log).and_then(|manifest| manifest.end_of(log, epoch)).or_else(of_others)
 }
 
 /// The epoch that wrote a segment; 0: compaction did, or nothing in it can be read.
@@ -133,10 +143,10 @@ impl Restored {
     /// Adds the segments of one epoch that have no keydir file, up to where the epoch ended.
     fn add_epoch(
         &mut self,
+        log: LogId,
         epoch: u64,
         segments: Vec<(FoundSegment, u64)>,
-        manifest: Option<&Manifest>,
-        own: bool,
+        recorded: Option<EpochEnd>,
     ) {
         if epoch == 0 {
             for (found, length) in segments {
@@ -147,15 +157,12 @@ impl Restored {
             return;
         }
         let (found, lengths): (Vec<FoundSegment>, Vec<u64>) = segments.into_iter().unzip();
-        let recorded = manifest.and_then(|manifest| manifest.end_of(epoch));
         let verdict = log_end::decide(&found, recorded);
-        if own {
-            let last_segment = recorded.map_or_else(
-                || log_end::last_segment(&found, verdict.last_batch),
-                |end| end.last_segment,
-            );
-            self.ends.push(EpochEnd { epoch, last_batch: verdict.last_batch, last_segment });
-        }
+        let last_segment = recorded.map_or_else(
+            || log_end::last_segment(&found, verdict.last_batch),
+            |end| end.last_segment,
+        );
+        self.ends.push(EpochEnd { log, epoch, last_batch: verdict.last_batch, last_segment });
         for (found, length) in found.iter().zip(lengths) {
             if let Ok(content) = &found.content {
                 self.add_scanned(found.segment, length, content, &verdict);
