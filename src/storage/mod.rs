@@ -565,11 +565,10 @@ impl Store {
     ) -> Result<Appended, Refusal> {
         let length = record::record_length(write.key.len(), write.value.len());
         self.make_room(length, out)?;
-        let found = self.find(write.partition, write.hash);
         // Decided when a key comes into being, and kept as long as it lives: see `collisions`.
         let collides = match write.replaces {
             Some(old) => old.marks().collides,
-            None => !found.is_empty(),
+            None => !self.find(write.partition, write.hash).is_empty(),
         };
         let record_of = |order| NewRecord {
             order,
