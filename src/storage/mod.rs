@@ -7,7 +7,8 @@
 //!
 //! [`Store::append`] puts a record into the open batch and points the keydir to it: from then on it
 //! is read from memory. [`Store::flush`] closes the batch when somebody waits for it and sends it
-//! to the disk; when it and all before it are there, [`Store::synced`] moves.
+//! to the disk; when it and all before it are there, [`Store::synced`] moves. Where there is no room
+//! now, nothing is changed, and [`Notice::Room`] says when to try again.
 //!
 //! # The way of a read
 //!

@@ -270,3 +270,55 @@ fn highest_order(content: &ScannedSegment, verdict: &Verdict) -> Order {
         batches.map(|batch| batch.header.first_order.0 + u64::from(batch.header.records));
     Order(after_last.max().unwrap_or(0).saturating_sub(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ActorId;
+    use crate::storage::batch::SegmentHeader;
+
+    const OWN: LogId = LogId::new(2);
+    const ADOPTED: SegmentId = SegmentId { log: LogId::new(1), number: 3 };
+
+    /// Its one segment was written by compaction and is bad from the first byte on.
+    #[test]
+    fn a_log_of_which_nothing_is_left_is_damaged() {
+        let restored = restore(found(None), &settings());
+        assert!(restored.damaged && restored.damaged_upto > Order(0));
+        assert!(restored.highest_order >= restored.damaged_upto, "what is written next is newer");
+    }
+
+    /// Its last batch was kept and told by an earlier start, and is bad by now.
+    #[test]
+    fn an_end_that_was_recorded_for_an_adopted_log_is_believed() {
+        let header = SegmentHeader { segment: ADOPTED, epoch: 7, compacted: None };
+        let restored = restore(found(Some(header)), &settings());
+        assert!(!restored.damaged, "a segment without batches was prepared");
+
+        let mut found = found(Some(header));
+        let end = EpochEnd { log: ADOPTED.log, epoch: 7, last_batch: 1, last_segment: 3 };
+        let manifest = Manifest {
+            log: OWN,
+            generation: 1,
+            partitions: 16,
+            epoch: 1,
+            actor: ActorId::new(5),
+            damaged_upto: Order(0),
+            ends: vec![end],
+        };
+        found.manifests.insert(OWN, manifest);
+        let restored = restore(found, &settings());
+        assert!(restored.damaged);
+        assert_eq!(restored.ends, [end], "it is recorded again");
+    }
+
+    fn found(header: Option<SegmentHeader>) -> Found {
+        let content = ScannedSegment { header, ..ScannedSegment::default() };
+        let segments = [(ADOPTED, (8192, Content::Scanned(content)))];
+        Found { segments: BTreeMap::from(segments), ..Found::default() }
+    }
+
+    fn settings() -> Settings {
+        Settings { adopted: vec![ADOPTED.log], ..Settings::new(OWN, 16) }
+    }
+}

@@ -7,7 +7,8 @@
 //!
 //! Bytes of a client go to its `Session`, which hands out commands. A command of one key goes to the
 //! core that owns the key (`mesh`), is carried out by the `keeper` there, and its reply leaves in
-//! the order of the client's requests. What must wait for the disk is parked, and the core goes on.
+//! the order of the client's requests. What must wait for the disk, be it for a record, for room in
+//! the log or for a sync, is parked, and the core goes on.
 //!
 //! # Invariants
 //!
