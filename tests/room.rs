@@ -2,6 +2,7 @@
 //!
 //! A whole shard on a virtual disk, of which the test says when it goes on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stator::base::id::ConnectionId;
@@ -166,6 +167,57 @@ fn a_stop_refuses_those_that_wait() {
     assert!(stored > 0 && refused > 0, "{stored} stored, {refused} refused");
     assert_eq!(stored + refused, WRITES);
     assert!(world.stopped);
+}
+
+/// One client's pipeline means what its commands mean one after the other, whichever of them wait
+/// for room and whichever for a cold record.
+#[test]
+fn a_pipeline_keeps_its_order_whatever_its_requests_wait_for() {
+    let (mut roomless, mut cold) = (0, 0);
+    for seed in 0..40 {
+        let mut rng = Rng::from_seed(seed);
+        let durability = *rng.pick(&[SYNC, INTERVAL]);
+        let mut world = World::new(durability, |storage, node| {
+            storage.segments_ahead = 1 + seed as usize % 3;
+            storage.resident_bytes_max = 0;
+            storage.cache_bytes_max = 8 * VALUE_BYTES;
+            storage.unsynced_bytes_max = 20 * VALUE_BYTES;
+            node.request_timeout = Duration::from_millis(600_000);
+        });
+        let (mut present, mut expected, mut pipeline) =
+            (BTreeMap::new(), String::new(), Vec::new());
+        for step in 0..1500 {
+            let number = rng.below(60) as usize;
+            let before = present.get(&number).map(|step: &usize| bulk(&value(*step)));
+            match rng.below(4) {
+                0 => {
+                    pipeline.extend(get(&key(number)));
+                    expected += before.as_deref().unwrap_or("$-1\r\n");
+                }
+                1 => {
+                    let words = [bulk("DEL"), bulk(&key(number))].concat();
+                    pipeline.extend(format!("*2\r\n{words}").into_bytes());
+                    expected += if before.is_some() { ":1\r\n" } else { ":0\r\n" };
+                    present.remove(&number);
+                }
+                _ => {
+                    pipeline.extend(set(&key(number), &value(step)));
+                    expected += "+OK\r\n";
+                    present.insert(number, step);
+                }
+            }
+            if rng.chance(1, 100) {
+                world.say(WRITER, &std::mem::take(&mut pipeline));
+                world.pass(Duration::from_nanos(rng.below(2_000_000)));
+            }
+        }
+        world.say(WRITER, &pipeline);
+        world.settle();
+        assert!(world.take(WRITER) == expected, "seed={seed}");
+        roomless += world.stats("parked_writes");
+        cold += world.stats("parked_reads");
+    }
+    assert!(roomless > 1000 && cold > 1000, "{roomless} waited for room, {cold} for a record");
 }
 
 fn key(number: usize) -> String {
