@@ -301,6 +301,23 @@ mod tests {
         assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
     }
 
+    /// Several were prepared ahead; batches of two of them were on their way, and the later one's
+    /// came to the disk alone.
+    #[test]
+    fn what_was_prepared_ahead_may_be_many_and_hides_nothing() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let mut segments = vec![first];
+        segments.extend((2..7).map(|number| segment(number, &[])));
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+        assert_eq!(last_segment(&segments, 2), 1);
+
+        segments[2] = segment(3, &[(5, 2)]);
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+        segments[2] = segment(3, &[(5, 4)]);
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 5, damaged: true });
+    }
+
     #[test]
     fn a_segment_before_which_others_were_compacted_away_is_whole() {
         let segments = [segment(5, &[(40, 39), (41, 40)])];
@@ -370,7 +387,7 @@ mod tests {
     }
 
     fn ended(last_batch: u64, last_segment: u32) -> Option<EpochEnd> {
-        Some(EpochEnd { epoch: 1, last_batch, last_segment })
+        Some(EpochEnd { log: LogId::new(1), epoch: 1, last_batch, last_segment })
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {

@@ -38,7 +38,7 @@ pub struct Restored {
     pub highest_order: Order,
     /// Records of unknown keys, up to this order, are lost to damage.
     pub damaged_upto: Order,
-    /// Ends of the own log's epochs that have segments.
+    /// Ends of all epochs that have segments.
     pub ends: Vec<EpochEnd>,
     /// Files that mean nothing.
     pub leftovers: Vec<File>,
@@ -69,7 +69,7 @@ pub struct Counts {
 
 /// Makes tables of `found`.
 pub fn restore(found: Found, settings: &Settings) -> Restored {
-    let (own, partitions) = (settings.log, settings.partitions);
+    let partitions = settings.partitions;
     let mut restored = Restored {
         keydirs: (0..partitions).map(|_| Keydir::recovering()).collect(),
         segments: Segments::default(),
@@ -106,16 +106,26 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
         // Whoever wrote the next epoch knew the last order of this one, or that it had lost some.
         let later = firsts.range((log, epoch + 1)..=(log, u64::MAX)).map(|(_, order)| *order);
         let next = later.min();
-        restored.add_epoch(epoch, segments, found.manifests.get(&log), log == own, next);
+        let recorded = recorded_end(&found.manifests, log, epoch);
+        restored.add_epoch(log, epoch, segments, recorded, next);
     }
     for manifest in found.manifests.values() {
         restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
     }
     for loss in std::mem::take(&mut restored.losses) {
+        // All that is known may be nothing.
+        restored.highest_order = restored.highest_order.max(Order(1));
         let lost_upto = loss.unwrap_or(restored.highest_order);
         restored.damaged_upto = restored.damaged_upto.max(lost_upto);
     }
     restored
+}
+
+/// What an earlier start said of an epoch's end, in the log's own manifest or in that of one that
+/// adopted it.
+fn recorded_end(manifests: &BTreeMap<LogId, Manifest>, log: LogId, epoch: u64) -> Option<EpochEnd> {
+    let of_others = || manifests.values().find_map(|manifest| manifest.end_of(log, epoch));
+    manifests.get(&log).and_then(|manifest| manifest.end_of(log, epoch)).or_else(of_others)
 }
 
 /// The epoch that wrote a segment; 0: compaction did, or nothing in it can be read.
@@ -143,10 +153,10 @@ impl Restored {
     /// `next_epoch`: the first order of later ones.
     fn add_epoch(
         &mut self,
+        log: LogId,
         epoch: u64,
         segments: Vec<(FoundSegment, u64)>,
-        manifest: Option<&Manifest>,
-        own: bool,
+        recorded: Option<EpochEnd>,
         next_epoch: Option<Order>,
     ) {
         if epoch == 0 {
@@ -158,15 +168,12 @@ impl Restored {
             return;
         }
         let (found, lengths): (Vec<FoundSegment>, Vec<u64>) = segments.into_iter().unzip();
-        let recorded = manifest.and_then(|manifest| manifest.end_of(epoch));
         let verdict = log_end::decide(&found, recorded);
-        if own {
-            let last_segment = recorded.map_or_else(
-                || log_end::last_segment(&found, verdict.last_batch),
-                |end| end.last_segment,
-            );
-            self.ends.push(EpochEnd { epoch, last_batch: verdict.last_batch, last_segment });
-        }
+        let last_segment = recorded.map_or_else(
+            || log_end::last_segment(&found, verdict.last_batch),
+            |end| end.last_segment,
+        );
+        self.ends.push(EpochEnd { log, epoch, last_batch: verdict.last_batch, last_segment });
         for (found, length) in found.iter().zip(lengths) {
             if let Ok(content) = &found.content {
                 self.add_scanned(found.segment, length, content, &verdict);
@@ -287,4 +294,56 @@ fn highest_order(content: &ScannedSegment, verdict: &Verdict) -> Order {
     let after_last =
         batches.map(|batch| batch.header.first_order.0 + u64::from(batch.header.records));
     Order(after_last.max().unwrap_or(0).saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ActorId;
+    use crate::storage::batch::SegmentHeader;
+
+    const OWN: LogId = LogId::new(2);
+    const ADOPTED: SegmentId = SegmentId { log: LogId::new(1), number: 3 };
+
+    /// Its one segment was written by compaction and is bad from the first byte on.
+    #[test]
+    fn a_log_of_which_nothing_is_left_is_damaged() {
+        let restored = restore(found(None), &settings());
+        assert!(restored.damaged_upto > Order(0));
+        assert!(restored.highest_order >= restored.damaged_upto, "what is written next is newer");
+    }
+
+    /// Its last batch was kept and told by an earlier start, and is bad by now.
+    #[test]
+    fn an_end_that_was_recorded_for_an_adopted_log_is_believed() {
+        let header = SegmentHeader { segment: ADOPTED, epoch: 7, compacted: None };
+        let restored = restore(found(Some(header)), &settings());
+        assert_eq!(restored.damaged_upto, Order(0), "a segment without batches was prepared");
+
+        let mut found = found(Some(header));
+        let end = EpochEnd { log: ADOPTED.log, epoch: 7, last_batch: 1, last_segment: 3 };
+        let manifest = Manifest {
+            log: OWN,
+            generation: 1,
+            partitions: 16,
+            epoch: 1,
+            actor: ActorId::new(5),
+            damaged_upto: Order(0),
+            ends: vec![end],
+        };
+        found.manifests.insert(OWN, manifest);
+        let restored = restore(found, &settings());
+        assert!(restored.damaged_upto > Order(0));
+        assert_eq!(restored.ends, [end], "it is recorded again");
+    }
+
+    fn found(header: Option<SegmentHeader>) -> Found {
+        let content = ScannedSegment { header, ..ScannedSegment::default() };
+        let segments = [(ADOPTED, (8192, Content::Scanned(content)))];
+        Found { segments: BTreeMap::from(segments), ..Found::default() }
+    }
+
+    fn settings() -> Settings {
+        Settings { adopted: vec![ADOPTED.log], ..Settings::new(OWN, 16) }
+    }
 }

@@ -88,7 +88,8 @@ pub(super) fn check(log: LogId, folder: &Path) -> Result<LogReport, String> {
             segments.iter().for_each(|segment| check_compacted(segment, &mut report));
             u64::MAX
         } else {
-            check_epoch(&segments, manifest.as_ref().and_then(|it| it.end_of(epoch)), &mut report)
+            let end = manifest.as_ref().and_then(|it| it.end_of(log, epoch));
+            check_epoch(&segments, end, &mut report)
         };
         for segment in &segments {
             count(segment, last_batch, &mut report);

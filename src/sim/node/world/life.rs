@@ -192,6 +192,7 @@ fn storage_settings(plan: &Plan, shard: usize) -> storage::Settings {
             eager_bytes: 4096,
         },
         checkpoint_after: plan.checkpoint_after,
+        segments_ahead: 2,
         unsynced_bytes_max: unsynced_bytes_max(plan),
         resident_bytes_max: plan.resident_bytes_max,
         cache_bytes_max: 4 * record_bytes_max(plan),
