@@ -170,7 +170,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "unsynced_bytes",
         kind: Kind::Text("SIZE"),
-        comment: "Memory of each shard for writes that are not synced; beyond it writes get -BUSY.",
+        comment: "Memory of each shard for writes that are not synced; beyond it writes wait.",
         read: |config, text| size(text).map(|value| config.unsynced_bytes = value),
         write: |config| write_size(config.unsynced_bytes),
     },

@@ -1,21 +1,23 @@
 //! One operation of the background lane, by glommio: files through its rings, names through its
 //! blocking threads.
 //!
-//! Two traps of glommio 0.9 are stepped around. A file that is opened for reading and writing while
-//! empty makes it believe that the device can be polled, after which every direct read fails: so
-//! direct files are opened for writing alone, and reads go through the page cache. And an operation
-//! of more than 1 MiB may be cut by the kernel, so none is longer.
+//! A trap of glommio 0.9 is stepped around: an operation of more than 1 MiB may be cut by the kernel,
+//! so none is longer.
 
 use std::fs;
 use std::io;
+use std::io::IoSlice;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::rc::Rc;
 
 use glommio::GlommioError;
 use glommio::io::BufferedFile;
 use glommio::io::OpenOptions;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
+use crate::base::aligned::AlignedBuffer;
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::id::LogId;
 use crate::engine::disk::failure;
@@ -29,6 +31,9 @@ use crate::storage::effect::File;
 
 /// The longest single operation, in bytes.
 const PIECE_BYTES: usize = 1024 * 1024;
+
+/// The longest write of zeros, in bytes. The log's own writes queue behind it in the device.
+const FILL_BYTES: usize = 8 * PIECE_BYTES;
 
 /// Files are their owner's alone.
 const FILE_MODE: u32 = 0o600;
@@ -138,44 +143,48 @@ async fn sync(path: &Path) -> Result<(), GlommioError<()>> {
 }
 
 /// Really written: `fallocate` would leave blocks whose first write moves metadata at each sync.
+///
+/// By a thread that waits, with few large writes: the lane has the lowest priority, and beside a core
+/// that is always busy it is the times that it must be woken that count, not the bytes.
 async fn create_zeroed(path: &Path, length: u64) -> Result<(), Failure> {
-    let old = path.to_owned();
+    let path = path.to_owned();
+    blocking(move || fill_with_zeros(&path, length)).await
+}
+
+fn fill_with_zeros(path: &Path, length: u64) -> io::Result<()> {
     // Unlinked, not truncated: somebody may hold the old file by another name.
-    blocking(move || unlink(&old)).await?;
-    fill_with_zeros(path, length).await.map_err(reason)
-}
-
-async fn fill_with_zeros(path: &Path, length: u64) -> Result<(), GlommioError<()>> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(FILE_MODE);
-    let file = options.dma_open(path).await?;
+    unlink(path)?;
+    let file = create_direct(path)?;
+    let mut zeros = AlignedBuffer::with_capacity(PIECE_BYTES);
+    zeros.extend(&[0]);
+    zeros.pad_to(PIECE_BYTES);
     let whole = length.next_multiple_of(PAGE_BYTES as u64);
-    let result = write_zeros(&file, whole).await;
-    let result = match result {
-        Ok(()) if whole != length => file.truncate(length).await,
-        result => result,
-    };
-    file.close().await?;
-    result
-}
-
-async fn write_zeros(file: &glommio::io::DmaFile, length: u64) -> Result<(), GlommioError<()>> {
-    let mut zeros = file.alloc_dma_buffer(PIECE_BYTES);
-    zeros.as_bytes_mut().fill(0);
-    let mut zeros = Rc::new(zeros);
     let mut written = 0;
-    while written < length {
-        if (zeros.len() as u64) > length - written {
-            let mut rest = file.alloc_dma_buffer((length - written) as usize);
-            rest.as_bytes_mut().fill(0);
-            zeros = Rc::new(rest);
-        }
-        match file.write_rc_at(zeros.clone(), written).await? as u64 {
-            more if more > 0 && more.is_multiple_of(PAGE_BYTES as u64) => written += more,
-            _ => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+    while written < whole {
+        let wanted = (whole - written).min(FILL_BYTES as u64) as usize;
+        let pieces: Vec<IoSlice<'_>> = (0..wanted)
+            .step_by(PIECE_BYTES)
+            .map(|at| IoSlice::new(&zeros[..PIECE_BYTES.min(wanted - at)]))
+            .collect();
+        match rustix::io::pwritev(&file, &pieces, written)? {
+            more if more > 0 && more.is_multiple_of(PAGE_BYTES) => written += more as u64,
+            _ => return Err(io::ErrorKind::WriteZero.into()),
         }
     }
-    Ok(())
+    if whole == length { Ok(()) } else { file.set_len(length) }
+}
+
+/// A new file for direct writes, or for others where the filesystem has no direct ones.
+fn create_direct(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(FILE_MODE);
+    match options.clone().custom_flags(OFlags::DIRECT.bits() as i32).open(path) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+            unlink(path)?;
+            options.open(path)
+        }
+        result => result,
+    }
 }
 
 fn list(log: LogId, directory: &Path) -> io::Result<Vec<(File, u64)>> {

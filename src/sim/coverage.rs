@@ -83,8 +83,10 @@ sometimes! {
     MovedWhileRead,
     /// A tombstone was forgotten.
     Reaped,
-    /// A write was refused for want of memory.
-    Busy,
+    /// A log had no room for a write, which waited.
+    NoRoom,
+    /// Room came, and what waited was written.
+    RoomCame,
     /// A log was adopted by one with another number.
     Adopted,
     /// Two recoveries of the same bytes, with and without index files, were compared.
@@ -106,6 +108,8 @@ sometimes! {
     TimedOut,
     /// A write was answered `-UNKNOWN`.
     OutcomeUnknown,
+    /// A request was refused because too many waited, or it would have waited too long.
+    Busy,
     /// A write was refused for want of memory for clients.
     OutOfMemory,
     /// An object would have been too long.

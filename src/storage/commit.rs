@@ -129,6 +129,11 @@ impl Commit {
         self.synced_sequence
     }
 
+    /// The epoch, and in it the number of the last batch that is durable with all before it.
+    pub fn last_synced(&self) -> (u64, u64) {
+        (self.epoch, self.synced_number)
+    }
+
     /// The number of the last batch that was closed.
     pub fn last_number(&self) -> u64 {
         self.last_number

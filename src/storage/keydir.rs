@@ -77,10 +77,8 @@ impl Keydir {
 
     /// All entries of this hash.
     pub fn find(&self, hash: u64) -> Candidates {
-        let Some(bucket) = self.bucket_of(hash).map(|index| &self.buckets[index]) else {
-            return Candidates::new();
-        };
-        let start = bucket.lower_bound(hash);
+        let Some(index) = self.bucket_of(hash) else { return Candidates::new() };
+        let (bucket, start) = (&self.buckets[index], self.lower_bound(index, hash));
         bucket.entries[start..]
             .iter()
             .take_while(|entry| entry.hash == hash)
@@ -100,7 +98,8 @@ impl Keydir {
             }
             index = self.bucket_of(hash).expect("there is a bucket");
         }
-        self.buckets[index].insert(Entry { hash, at }, self.recovering.then_some(order));
+        let place = self.lower_bound(index, hash);
+        self.buckets[index].insert(place, Entry { hash, at }, self.recovering.then_some(order));
         self.entries += 1;
         self.tombstones += usize::from(at.marks().tombstone);
     }
@@ -129,10 +128,8 @@ impl Keydir {
     /// The entries of this hash with the orders of their records. Only while recovering.
     pub fn find_with_order(&self, hash: u64) -> SmallVec<[(Location, Order); 2]> {
         assert!(self.recovering, "orders are kept only while recovering");
-        let Some(bucket) = self.bucket_of(hash).map(|index| &self.buckets[index]) else {
-            return SmallVec::new();
-        };
-        let start = bucket.lower_bound(hash);
+        let Some(index) = self.bucket_of(hash) else { return SmallVec::new() };
+        let (bucket, start) = (&self.buckets[index], self.lower_bound(index, hash));
         let entries = bucket.entries[start..].iter().zip(&bucket.orders[start..]);
         entries
             .take_while(|(entry, _)| entry.hash == hash)
@@ -158,8 +155,7 @@ impl Keydir {
     /// The first entry at or after a cursor, which is a hash and how many entries of it were seen.
     pub fn entry_from(&self, hash: u64, seen: usize) -> Option<(u64, Location)> {
         let index = self.bucket_of(hash)?;
-        let bucket = &self.buckets[index];
-        let start = bucket.lower_bound(hash);
+        let (bucket, start) = (&self.buckets[index], self.lower_bound(index, hash));
         let same = bucket.entries[start..].iter().take_while(|entry| entry.hash == hash).count();
         let at = start + seen.min(same);
         let entry = match bucket.entries.get(at) {
@@ -192,10 +188,29 @@ impl Keydir {
         Some(index)
     }
 
+    /// Where the first entry of a bucket with at least this hash stands: guessed from its share of
+    /// the bucket's hashes and then corrected by a few steps. A binary search would wait for the
+    /// memory of half a dozen places, one after the other.
+    fn lower_bound(&self, index: usize, hash: u64) -> usize {
+        let bucket = &self.buckets[index];
+        let end = self.buckets.get(index + 1).map_or(u64::MAX, |next| next.first);
+        let entries = &bucket.entries;
+        // The upper halves say enough of both.
+        let span = ((end - bucket.first) >> 32).max(1);
+        let share = (hash.saturating_sub(bucket.first) >> 32) * entries.len() as u64 / span;
+        let mut at = (share as usize).min(entries.len());
+        while at < entries.len() && entries[at].hash < hash {
+            at += 1;
+        }
+        while at > 0 && entries[at - 1].hash >= hash {
+            at -= 1;
+        }
+        at
+    }
+
     fn position(&self, hash: u64, at: Location) -> Option<(usize, usize)> {
         let index = self.bucket_of(hash)?;
-        let bucket = &self.buckets[index];
-        let start = bucket.lower_bound(hash);
+        let (bucket, start) = (&self.buckets[index], self.lower_bound(index, hash));
         let within = bucket.entries[start..]
             .iter()
             .take_while(|entry| entry.hash == hash)
@@ -205,16 +220,10 @@ impl Keydir {
 }
 
 impl Bucket {
-    /// Where the first entry with at least this hash stands.
-    fn lower_bound(&self, hash: u64) -> usize {
-        self.entries.partition_point(|entry| entry.hash < hash)
-    }
-
-    fn insert(&mut self, entry: Entry, order: Option<Order>) {
+    fn insert(&mut self, at: usize, entry: Entry, order: Option<Order>) {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(BUCKET_GROWTH);
         }
-        let at = self.lower_bound(entry.hash);
         self.entries.insert(at, entry);
         if let Some(order) = order {
             self.orders.insert(at, order);
@@ -236,7 +245,7 @@ impl Bucket {
         let middle = self.entries[self.entries.len() / 2].hash;
         let lowest = self.entries.first().expect("a full bucket has entries").hash;
         let at = if middle > lowest {
-            self.lower_bound(middle)
+            self.entries.partition_point(|entry| entry.hash < middle)
         } else {
             self.entries.partition_point(|entry| entry.hash <= middle)
         };

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use crate::base::id::LogId;
 use crate::base::id::SegmentId;
@@ -42,9 +43,6 @@ use crate::storage::segments::Stage;
 /// After a failure a lane waits so long.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Old files kept for use as new segments, at most.
-const RECYCLABLE_MAX: usize = 2;
-
 /// What an operation in flight belongs to.
 #[derive(Debug)]
 enum Job {
@@ -60,14 +58,20 @@ enum Job {
 #[derive(Debug, Default)]
 pub(in crate::storage) struct Lanes {
     jobs: BTreeMap<Ticket, Job>,
-    /// A segment that is ready to become the active one.
-    pub(in crate::storage) prepared: Option<SegmentId>,
+    /// Segments that are ready to become the active one, in the order of their numbers.
+    pub(in crate::storage) prepared: VecDeque<SegmentId>,
     preparing: bool,
+    /// The segment whose preparation failed last. The next try is for the same one: if it had got
+    /// its name after all, it would stand empty between others, as one that lost its batches does.
+    unprepared: Option<SegmentId>,
     indexing: bool,
     removing: bool,
     /// The segment whose removal failed last: its file may have been renamed already.
     unsure_of: Option<SegmentSlot>,
+    /// Old files kept for use as new segments: no more than are wanted ahead.
     recyclable: Vec<File>,
+    /// A segment was filled since the start.
+    pub(in crate::storage) has_rolled: bool,
     compaction: Option<Box<Compaction>>,
     compacting: bool,
     /// Adopted logs of which it was said that they are not needed here.
@@ -180,10 +184,12 @@ impl Store {
         match job {
             Job::Prepare { segment, .. } => {
                 self.lanes.preparing = false;
-                self.lanes.prepared = Some(segment);
+                self.lanes.unprepared = None;
+                self.lanes.prepared.push_back(segment);
                 if self.health == Health::ReadOnly {
                     self.health = Health::Open;
                 }
+                self.tell_room();
                 self.tell_start();
             }
             Job::Index { slot, .. } => {
@@ -212,12 +218,14 @@ impl Store {
         match job {
             Job::Prepare { segment, temporary, .. } => {
                 self.lanes.preparing = false;
-                self.lanes.remains.extend([temporary, File::Segment(segment)]);
+                self.lanes.remains.push(temporary);
                 if failure == Failure::NoSpace {
                     self.counters.no_space += 1;
                 }
-                if self.health == Health::Open {
+                self.lanes.unprepared = Some(segment);
+                if self.health == Health::Open && self.lanes.prepared.is_empty() {
                     self.health = Health::ReadOnly;
+                    self.tell_room();
                 }
                 self.tell_start();
             }
@@ -248,14 +256,26 @@ impl Store {
         SegmentId { log: self.settings.log, number: self.lanes.last_number }
     }
 
-    /// Keeps one segment ready ahead: really written, synced, and its name synced.
+    /// Whether another segment is to be prepared. A log that has not filled one since its start
+    /// keeps one ahead, for most logs are small; one that does keeps several, because it may fill
+    /// them faster than the background comes by.
+    pub(in crate::storage) fn wants_segment(&self) -> bool {
+        let ahead = if self.lanes.has_rolled { self.settings.segments_ahead } else { 1 };
+        !self.lanes.preparing && self.lanes.prepared.len() < ahead
+    }
+
+    /// Keeps segments ready ahead: really written, synced, and their names synced. One after the
+    /// other, so that they are ready in the order of their numbers.
     fn begin_prepare(&mut self, out: &mut Outbox<Effect>) {
-        if self.lanes.preparing || self.lanes.prepared.is_some() {
+        if !self.wants_segment() {
             return;
         }
         self.lanes.preparing = true;
         let log = self.settings.log;
-        let segment = self.next_number();
+        let segment = match self.lanes.unprepared {
+            Some(segment) => segment,
+            None => self.next_number(),
+        };
         let header = SegmentHeader { segment, epoch: self.commit.epoch(), compacted: None };
         let mut script = Script::default();
         let temporary = match self.lanes.recyclable.pop() {
@@ -381,7 +401,7 @@ impl Store {
         // A rename that failed may have happened; then only the unlink would not fail for ever.
         let recycle = self.lanes.unsure_of != Some(slot)
             && file_bytes == self.settings.segment_bytes
-            && self.lanes.recyclable.len() < RECYCLABLE_MAX;
+            && self.lanes.recyclable.len() < self.settings.segments_ahead;
         let kept = recycle.then(|| self.lanes.temporaries.next(id.log));
         let mut script = Script::new([Bulk::Unlink { file: File::Index(id) }]);
         script.push(match kept {
@@ -455,7 +475,7 @@ impl Store {
         if !std::mem::take(&mut self.lanes.consider_compaction) {
             return;
         }
-        let eager = self.health == Health::ReadOnly;
+        let eager = self.lanes.unprepared.is_some();
         let bytes = self.settings.segment_bytes;
         let adopted = compaction::choose_adopted(&self.segments, self.settings.log, bytes);
         if !adopted.is_empty() {
@@ -463,8 +483,9 @@ impl Store {
         }
         let percent = self.settings.garbage_percent;
         let bytes = self.settings.segment_bytes;
+        let (own, synced) = (self.settings.log, self.commit.last_synced());
         let victims =
-            compaction::choose_victims(&self.segments, self.settings.log, percent, bytes, eager);
+            compaction::choose_victims(&self.segments, own, synced, percent, bytes, eager);
         if victims.is_empty() {
             return;
         }
@@ -569,6 +590,7 @@ impl Store {
         let segments = self.segments.iter().map(|(_, segment)| segment);
         let last_segment = segments.filter(used).map(|segment| segment.id.number).max();
         let end = EpochEnd {
+            log: own,
             epoch,
             last_batch: self.commit.last_number(),
             last_segment: last_segment.unwrap_or(0),

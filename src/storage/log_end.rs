@@ -6,6 +6,7 @@
 use crate::base::id::SegmentId;
 use crate::storage::batch::FIRST_BATCH_OFFSET;
 use crate::storage::manifest::EpochEnd;
+use crate::storage::record::Order;
 use crate::storage::scan::ScannedBatch;
 use crate::storage::scan::ScannedSegment;
 
@@ -14,8 +15,17 @@ use crate::storage::scan::ScannedSegment;
 pub struct FoundSegment {
     /// Which.
     pub segment: SegmentId,
-    /// What is in it. `None`: it has a good keydir file, so it is complete, up to this batch.
-    pub content: Result<ScannedSegment, u64>,
+    /// What is in it, or what its good keydir file says: then it is complete.
+    pub content: Result<ScannedSegment, Indexed>,
+}
+
+/// What a keydir file says of a segment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Indexed {
+    /// Its last batch.
+    pub last_batch: u64,
+    /// The lowest order of its records, if it has any.
+    pub first_order: Option<Order>,
 }
 
 /// What is to be made of an epoch's segments.
@@ -38,15 +48,17 @@ pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
     let last_used = segments.iter().rposition(|found| is_used(found, last_batch));
     for (index, found) in segments.iter().enumerate() {
         match &found.content {
-            Err(last) => before = Some((*last, true)),
+            Err(index) => before = Some((index.last_batch, true)),
             Ok(content) => {
                 let is_behind = last_used.is_none_or(|last| index > last);
                 // What a recorded end covers may have been let go by compaction since.
                 let before_end = before.filter(|_| !retired && end.is_none());
-                damaged |= segment_damaged(content, last_batch, is_behind, before_end);
+                let skipped = was_skipped(&segments[index..], before, last_batch);
+                damaged |= !skipped && segment_damaged(content, last_batch, is_behind, before_end);
                 damaged |= content.unreadable;
                 damaged |= end.is_some_and(|end| {
-                    found.segment.number <= end.last_segment && !is_used(found, last_batch)
+                    let counts = found.segment.number <= end.last_segment;
+                    counts && !skipped && !is_used(found, last_batch)
                 });
                 if let Some(last) = counted(content, last_batch).last() {
                     before = Some((last.header.number, last.header.seal));
@@ -65,13 +77,62 @@ pub fn counted(
     content.batches.iter().filter(move |batch| batch.header.number <= last_batch)
 }
 
+/// From which record on everything that an epoch wrote is there: what it lost has a lower order.
+/// `None`: nothing says so.
+pub fn clean_from(segments: &[FoundSegment], last_batch: u64) -> Option<Order> {
+    let mut from = None;
+    let last_used = segments.iter().rposition(|found| is_used(found, last_batch))?;
+    for (index, found) in segments[..=last_used].iter().enumerate().rev() {
+        let ends_whole = |last: u64, seal: bool| last == last_batch || (seal && index < last_used);
+        let all = match &found.content {
+            Err(indexed) => {
+                let whole = ends_whole(indexed.last_batch, true);
+                from = indexed.first_order.filter(|_| whole).or(from);
+                whole
+            }
+            Ok(content) => {
+                let last = counted(content, last_batch).last().map(|last| last.header);
+                let whole = last.is_some_and(|last| ends_whole(last.number, last.seal));
+                let (all, first) = match whole && !content.unreadable {
+                    true => clean_batches(content, last_batch),
+                    false => (false, None),
+                };
+                from = first.or(from);
+                all
+            }
+        };
+        if !all {
+            break;
+        }
+    }
+    from
+}
+
+/// Whether all batches of a segment are there without a loss, and the first order of the last ones
+/// of which that is true.
+fn clean_batches(content: &ScannedSegment, last_batch: u64) -> (bool, Option<Order>) {
+    let mut after: Option<&ScannedBatch> = None;
+    for batch in counted(content, last_batch).rev() {
+        let adjoins = after.is_none_or(|after| {
+            batch.offset + batch.header.padded_length() == after.offset
+                && batch.header.number + 1 == after.header.number
+        });
+        if batch.lost_records || !adjoins {
+            return (false, after.map(|batch| batch.header.first_order));
+        }
+        after = Some(batch);
+    }
+    let all = after.is_some_and(|first| first.offset == FIRST_BATCH_OFFSET);
+    (all, after.map(|batch| batch.header.first_order))
+}
+
 /// The end of a run that crashed: what was synced, and whatever follows it without a gap. A segment
 /// has its name before anything is written to it, and loses it only when all of it was synced: so
 /// the numbers that are missing between a complete segment and the first batch of the next one
 /// were in segments that compaction let go, and are no gap.
 fn find_end(segments: &[FoundSegment]) -> u64 {
     let synced = segments.iter().map(|found| match &found.content {
-        Err(last) => *last,
+        Err(index) => index.last_batch,
         Ok(content) => {
             content.batches.iter().map(|batch| batch.header.synced_upto).max().unwrap_or(0)
         }
@@ -118,7 +179,9 @@ fn scanned(segments: &[FoundSegment]) -> impl Iterator<Item = &ScannedBatch> {
 
 fn is_found(segments: &[FoundSegment], number: u64) -> bool {
     scanned(segments).any(|batch| batch.header.number == number)
-        || segments.iter().any(|found| matches!(found.content, Err(last) if last >= number))
+        || segments
+            .iter()
+            .any(|found| matches!(found.content, Err(index) if index.last_batch >= number))
 }
 
 /// The number of the last segment that has a batch that counts, or 0.
@@ -133,6 +196,18 @@ fn is_used(found: &FoundSegment, last_batch: u64) -> bool {
         Err(_) => true,
         Ok(content) => counted(content, last_batch).next().is_some(),
     }
+}
+
+/// Whether the log went on from `before` to the next batch without the first of `segments`: it had
+/// its name, and its preparing failed after that.
+fn was_skipped(segments: &[FoundSegment], before: Option<(u64, bool)>, last_batch: u64) -> bool {
+    let Some((before, true)) = before else { return false };
+    let next = segments.iter().find(|found| is_used(found, last_batch));
+    let first = next.and_then(|found| counted(found.content.as_ref().ok()?, last_batch).next());
+    first.is_some_and(|first| {
+        let is_here = next.is_some_and(|next| next.segment == segments[0].segment);
+        !is_here && first.offset == FIRST_BATCH_OFFSET && first.header.number == before + 1
+    })
 }
 
 /// Whether something that counted is missing from a segment. `is_behind`: nothing counts in it or
@@ -163,7 +238,6 @@ mod tests {
     use super::*;
     use crate::base::id::LogId;
     use crate::storage::batch::BatchHeader;
-    use crate::storage::record::Order;
 
     #[test]
     fn what_follows_the_synced_batches_without_a_gap_counts() {
@@ -197,6 +271,19 @@ mod tests {
         assert_eq!(decide(&segments, None), Verdict { last_batch: 5, damaged: true });
     }
 
+    /// The second one's directory could not be synced when it was prepared: the log went on in the
+    /// third.
+    #[test]
+    fn an_empty_segment_that_the_log_passed_over_is_no_damage() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let mut segments = [first, segment(2, &[]), segment(3, &[(3, 2)])];
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 3, damaged: false });
+        assert_eq!(decide(&segments, ended(3, 3)), Verdict { last_batch: 3, damaged: false });
+        segments[2] = segment(3, &[(4, 2)]);
+        assert_eq!(decide(&segments, ended(4, 3)), Verdict { last_batch: 4, damaged: true });
+    }
+
     #[test]
     fn what_cannot_be_read_is_damage_even_at_the_end() {
         let mut last = segment(1, &[(1, 0), (2, 1)]);
@@ -212,6 +299,23 @@ mod tests {
         seal(&mut first);
         let segments = [first, segment(2, &[]), segment(3, &[])];
         assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+    }
+
+    /// Several were prepared ahead; batches of two of them were on their way, and the later one's
+    /// came to the disk alone.
+    #[test]
+    fn what_was_prepared_ahead_may_be_many_and_hides_nothing() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let mut segments = vec![first];
+        segments.extend((2..7).map(|number| segment(number, &[])));
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+        assert_eq!(last_segment(&segments, 2), 1);
+
+        segments[2] = segment(3, &[(5, 2)]);
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
+        segments[2] = segment(3, &[(5, 4)]);
+        assert_eq!(decide(&segments, None), Verdict { last_batch: 5, damaged: true });
     }
 
     #[test]
@@ -259,8 +363,31 @@ mod tests {
         assert_eq!(decide(&segments, None), Verdict { last_batch: 2, damaged: false });
     }
 
+    /// Batch 2 is gone, then batch 5 lost records; what is before them may have been replaced by what
+    /// they held, and what follows the last bad place was not.
+    #[test]
+    fn what_follows_the_last_bad_place_is_clean() {
+        let mut first = segment(1, &[(1, 0), (3, 1)]);
+        assert_eq!(clean_from(&[segment(1, &[(1, 0), (3, 2), (4, 3)])], 4), Some(Order(3)));
+        assert_eq!(clean_from(&[segment(1, &[(1, 0), (3, 2), (4, 3)])], 5), None, "5 is gone");
+        seal(&mut first);
+        let indexed = FoundSegment {
+            segment: SegmentId { log: LogId::new(1), number: 2 },
+            content: Err(Indexed { last_batch: 6, first_order: Some(Order(4)) }),
+        };
+        let last = segment(3, &[(7, 5), (8, 6)]);
+        let mut segments = [first, indexed, last];
+        assert_eq!(clean_from(&segments, 8), Some(Order(3)), "across a segment with an index");
+        segments[0].content.as_mut().expect("it was scanned").batches[1].lost_records = true;
+        assert_eq!(clean_from(&segments, 8), Some(Order(4)));
+        segments[2].content.as_mut().expect("it was scanned").batches[0].lost_records = true;
+        assert_eq!(clean_from(&segments, 8), Some(Order(8)));
+        segments[2].content.as_mut().expect("it was scanned").unreadable = true;
+        assert_eq!(clean_from(&segments, 8), None);
+    }
+
     fn ended(last_batch: u64, last_segment: u32) -> Option<EpochEnd> {
-        Some(EpochEnd { epoch: 1, last_batch, last_segment })
+        Some(EpochEnd { log: LogId::new(1), epoch: 1, last_batch, last_segment })
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {

@@ -9,7 +9,9 @@
 //! Behind the torn end of a crashed run, good batches may stand that were never acknowledged: they
 //! had been in flight together with one that was lost. The start that cuts them off must be
 //! believed for ever, or a later start, which sees new batches that were synced since, would take
-//! the cut for damage and bring them back.
+//! the cut for damage and bring them back. And what such a start kept has been told since: if it goes
+//! bad, it is damage, and no torn end. That holds for adopted logs too, whose own manifests nobody
+//! writes any more: their ends are recorded by those that adopted them.
 //!
 //! # Layout (version 1, little-endian)
 //!
@@ -25,7 +27,7 @@
 //! |     32 |     8 | actor of this start                                                |
 //! |     40 |     8 | the highest order of all damage found so far, or 0                   |
 //! |     48 |     4 | ends: how many                                                    |
-//! |     52 |     – | ends of 20 bytes: epoch 8, its last batch 8, its last segment 4       |
+//! |     52 |     – | ends of 24 bytes: log 4, epoch 8, its last batch 8, its last segment 4 |
 
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::checksum;
@@ -36,13 +38,15 @@ use crate::storage::record::u32_at;
 use crate::storage::record::u64_at;
 
 const HEADER_BYTES: usize = 52;
-const END_BYTES: usize = 20;
+const END_BYTES: usize = 24;
 const MAGIC: &[u8; 8] = b"StatorMF";
 const VERSION: u32 = 1;
 
 /// The last batch of an epoch that is over. What stands behind it never counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EpochEnd {
+    /// Whose epoch: of the log itself, or of one that it adopted.
+    pub log: LogId,
     /// Which epoch.
     pub epoch: u64,
     /// The number of its last batch; 0: it has none.
@@ -85,6 +89,7 @@ impl Manifest {
         bytes[40..48].copy_from_slice(&self.damaged_upto.0.to_le_bytes());
         bytes[48..52].copy_from_slice(&(self.ends.len() as u32).to_le_bytes());
         for end in &self.ends {
+            bytes.extend_from_slice(&end.log.to_raw().to_le_bytes());
             bytes.extend_from_slice(&end.epoch.to_le_bytes());
             bytes.extend_from_slice(&end.last_batch.to_le_bytes());
             bytes.extend_from_slice(&end.last_segment.to_le_bytes());
@@ -121,9 +126,10 @@ impl Manifest {
             && u32_at(head, 12) == VERSION
             && (u32_at(head, 48) as usize).checked_mul(END_BYTES) == Some(ends.len());
         let end = |bytes: &[u8]| EpochEnd {
-            epoch: u64_at(bytes, 0),
-            last_batch: u64_at(bytes, 8),
-            last_segment: u32_at(bytes, 16),
+            log: LogId::new(u32_at(bytes, 0)),
+            epoch: u64_at(bytes, 4),
+            last_batch: u64_at(bytes, 12),
+            last_segment: u32_at(bytes, 20),
         };
         good.then(|| Self {
             log: LogId::new(u32_at(head, 16)),
@@ -137,8 +143,8 @@ impl Manifest {
     }
 
     /// Where an epoch ended that is over.
-    pub fn end_of(&self, epoch: u64) -> Option<EpochEnd> {
-        self.ends.iter().find(|end| end.epoch == epoch).copied()
+    pub fn end_of(&self, log: LogId, epoch: u64) -> Option<EpochEnd> {
+        self.ends.iter().find(|end| end.log == log && end.epoch == epoch).copied()
     }
 }
 
@@ -156,14 +162,15 @@ mod tests {
             actor: ActorId::new(0x1234_5678_9abc_def0),
             damaged_upto: Order(4),
             ends: vec![
-                EpochEnd { epoch: 7, last_batch: 3, last_segment: 2 },
-                EpochEnd { epoch: 8, last_batch: 0, last_segment: 0 },
+                EpochEnd { log: LogId::new(5), epoch: 7, last_batch: 3, last_segment: 2 },
+                EpochEnd { log: LogId::new(4), epoch: 8, last_batch: 0, last_segment: 0 },
             ],
         };
         let mut bytes = manifest.to_bytes();
         assert_eq!(Manifest::from_bytes(&bytes), Some(manifest.clone()));
-        assert_eq!(manifest.end_of(7), Some(manifest.ends[0]));
-        assert_eq!(manifest.end_of(9), None);
+        assert_eq!(manifest.end_of(LogId::new(5), 7), Some(manifest.ends[0]));
+        assert_eq!(manifest.end_of(LogId::new(4), 8), Some(manifest.ends[1]));
+        assert_eq!(manifest.end_of(LogId::new(5), 8), None);
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Manifest::from_bytes(&bytes), None, "bit {bit}");

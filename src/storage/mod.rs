@@ -7,7 +7,8 @@
 //!
 //! [`Store::append`] puts a record into the open batch and points the keydir to it: from then on it
 //! is read from memory. [`Store::flush`] closes the batch when somebody waits for it and sends it
-//! to the disk; when it and all before it are there, [`Store::synced`] moves.
+//! to the disk; when it and all before it are there, [`Store::synced`] moves. Where there is no room
+//! now, nothing is changed, and [`Notice::Room`] says when to try again.
 //!
 //! # The way of a read
 //!
@@ -114,7 +115,9 @@ pub struct Settings {
     pub segment_bytes: u32,
     /// How batches are formed.
     pub commit: commit::Settings,
-    /// Bytes appended and not yet durable, beyond which appends are refused.
+    /// Segments prepared ahead of a log that fills them, at least one.
+    pub segments_ahead: usize,
+    /// Bytes appended and not yet durable, beyond which appends must wait.
     pub unsynced_bytes_max: usize,
     /// Bytes of sealed segments that the driver keeps resident.
     pub resident_bytes_max: u64,
@@ -141,6 +144,9 @@ impl Settings {
                 in_flight_max: 3,
                 eager_bytes: 16 * 1024,
             },
+            // 96 MiB of a log that writes: a second or two of the fastest, in which the background
+            // comes by even on a machine whose cores are all busy.
+            segments_ahead: 3,
             unsynced_bytes_max: 16 * 1024 * 1024,
             resident_bytes_max: 1024 * 1024 * 1024,
             cache_bytes_max: 16 * 1024 * 1024,
@@ -165,6 +171,7 @@ impl Settings {
         assert!(self.segment_bytes as usize >= 4 * PAGE_BYTES, "room for records and a seal");
         assert!((self.commit.batch_bytes as usize).is_multiple_of(PAGE_BYTES), "whole pages");
         assert!(self.commit.in_flight_max > 0, "a log that writes nothing");
+        assert!(self.segments_ahead > 0, "a log that never goes on");
         assert!((1..100).contains(&self.garbage_percent), "a share of the whole");
     }
 }
@@ -202,8 +209,9 @@ pub enum Refusal {
     ReadOnly,
     /// A write failed; only a restart heals it.
     Poisoned,
-    /// Too much waits for the disk. Try again in a moment.
-    Busy,
+    /// The log has no room now: no segment is ready, or too much waits to be synced.
+    /// [`Notice::Room`] comes when that has changed.
+    NoRoom,
     /// It is longer than any segment has room for.
     TooBig,
     /// The log is not open, or is stopping.
@@ -243,6 +251,9 @@ pub enum Notice {
     /// Nothing of this adopted log is needed here any more. It stays in the tables until
     /// [`Store::forget_log`]: as long as its files are there, the next start reads them.
     Released(LogId),
+    /// An append that had [`Refusal::NoRoom`] is worth another try: there is room, or it is known
+    /// that there will be none ([`Refusal::ReadOnly`]).
+    Room,
     /// A write failed. What was not synced by then never will be.
     Poisoned,
     /// The log was stopped cleanly.
@@ -318,6 +329,8 @@ pub struct Store {
     reading: BTreeMap<Location, Ticket>,
     appends: BTreeMap<Ticket, (u64, SegmentSlot)>,
     lanes: Lanes,
+    /// Somebody had no room and is to hear when there is.
+    room_is_awaited: bool,
     notices: VecDeque<Notice>,
     last_ticket: u64,
     last_append_at: Instant,
@@ -351,6 +364,7 @@ impl Store {
             reading: BTreeMap::new(),
             appends: BTreeMap::new(),
             lanes: Lanes::default(),
+            room_is_awaited: false,
             notices: VecDeque::new(),
             last_ticket: 0,
             last_append_at: Instant::START,
@@ -552,11 +566,10 @@ impl Store {
     ) -> Result<Appended, Refusal> {
         let length = record::record_length(write.key.len(), write.value.len());
         self.make_room(length, out)?;
-        let found = self.find(write.partition, write.hash);
         // Decided when a key comes into being, and kept as long as it lives: see `collisions`.
         let collides = match write.replaces {
             Some(old) => old.marks().collides,
-            None => !found.is_empty(),
+            None => !self.find(write.partition, write.hash).is_empty(),
         };
         let record_of = |order| NewRecord {
             order,
@@ -588,11 +601,20 @@ impl Store {
         Ok(Appended { location: at, sequence: order.sequence() })
     }
 
+    /// Whether tombstones may be forgotten. Not once records of unknown keys were lost: a key with
+    /// a newer tombstone is known to be deleted, and without it nobody would know what it was.
+    pub fn may_reap(&self) -> bool {
+        self.health == Health::Open && self.damaged_upto().is_none()
+    }
+
     /// Forgets a tombstone that nobody needs any more: its key costs no memory then. False if it is
-    /// not there, is no tombstone, or its segment is not known to be synced to its end.
+    /// not there, is no tombstone, its segment is not known to be synced to its end, or a damaged
+    /// record may be its key's, which it alone outranks.
     pub fn reap(&mut self, partition: PartitionId, hash: u64, at: Location) -> bool {
         let stage = self.segments.get(at.slot()).stage;
-        let ready = at.marks().tombstone && matches!(stage, Stage::Synced | Stage::Indexed);
+        let synced = at.marks().tombstone && matches!(stage, Stage::Synced | Stage::Indexed);
+        let damaged = self.find(partition, hash).into_iter().any(|other| other.marks().damaged);
+        let ready = synced && !damaged && self.may_reap();
         if !ready || !self.keydirs[partition.to_raw() as usize].remove(hash, at) {
             return false;
         }
@@ -616,7 +638,7 @@ impl Store {
     /// The end of a turn: closes the open batch if it is due, and writes what may be written.
     pub fn flush(&mut self, now: Instant, out: &mut Outbox<Effect>) {
         self.send_due_batch(out);
-        if self.opening.is_none() && self.lanes.prepared.is_none() {
+        if self.opening.is_none() && self.wants_segment() {
             self.run_lanes(now, out);
         }
     }
@@ -686,7 +708,10 @@ impl Store {
         if self.commit.unsynced_bytes() + length > self.settings.unsynced_bytes_max
             && self.commit.unsynced_bytes() > 0
         {
-            return Err(Refusal::Busy);
+            // No other event need come that would let what waits be synced.
+            self.commit.want_sync();
+            self.send_due_batch(out);
+            return Err(self.no_room());
         }
         if self.commit.fits(length) {
             return Ok(());
@@ -708,16 +733,15 @@ impl Store {
         seal.saturating_sub(active.offset)
     }
 
-    /// Seals the active segment, if there is one, and goes on in the prepared one.
+    /// Seals the active segment, if there is one, and goes on in the first one that is prepared.
     fn roll(&mut self, out: &mut Outbox<Effect>) -> Result<(), Refusal> {
-        let Some(next) = self.lanes.prepared else {
+        let Some(next) = self.lanes.prepared.pop_front() else {
             return Err(match self.health {
                 Health::ReadOnly => Refusal::ReadOnly,
-                _ => Refusal::Busy,
+                _ => self.no_room(),
             });
         };
         self.seal(out);
-        self.lanes.prepared = None;
         let mut segment = segments::Segment::new(
             next,
             self.settings.segment_bytes,
@@ -730,10 +754,23 @@ impl Store {
         Ok(())
     }
 
+    fn no_room(&mut self) -> Refusal {
+        self.room_is_awaited = true;
+        Refusal::NoRoom
+    }
+
+    /// Something changed for whoever had no room.
+    fn tell_room(&mut self) {
+        if std::mem::take(&mut self.room_is_awaited) {
+            self.notices.push_back(Notice::Room);
+        }
+    }
+
     /// Ends the active segment with a batch that says so.
     fn seal(&mut self, out: &mut Outbox<Effect>) {
         self.close_batch();
         let Some(active) = self.active.take() else { return };
+        self.lanes.has_rolled = true;
         self.push_empty(active, true);
         self.segments.get_mut(active.slot).stage = Stage::Sealed;
         self.write_batches(out);
@@ -835,6 +872,7 @@ impl Store {
         }
         if self.commit.synced() > before {
             self.notices.push_back(Notice::Synced { upto: self.commit.synced() });
+            self.tell_room();
         }
         self.write_batches(out);
     }
@@ -843,6 +881,10 @@ impl Store {
         if self.health != Health::Poisoned {
             self.health = Health::Poisoned;
             self.notices.push_back(Notice::Poisoned);
+            if self.lanes.stopping {
+                // Nothing more will be written, so nothing else would end the stop.
+                self.notices.push_back(Notice::Stopped);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::storage::location::Location;
 use crate::storage::location::SegmentSlot;
 use crate::storage::log_end;
 use crate::storage::log_end::FoundSegment;
+use crate::storage::log_end::Indexed;
 use crate::storage::log_end::Verdict;
 use crate::storage::manifest::EpochEnd;
 use crate::storage::manifest::Manifest;
@@ -35,11 +36,9 @@ pub struct Restored {
     pub segments: Segments,
     /// No record, and no statement about records, has a higher order.
     pub highest_order: Order,
-    /// Whether records of unknown keys were found to be lost.
-    pub damaged: bool,
     /// Records of unknown keys, up to this order, are lost to damage.
     pub damaged_upto: Order,
-    /// Ends of the own log's epochs that have segments.
+    /// Ends of all epochs that have segments.
     pub ends: Vec<EpochEnd>,
     /// Files that mean nothing.
     pub leftovers: Vec<File>,
@@ -49,6 +48,10 @@ pub struct Restored {
     /// What was met on the way.
     pub counts: Counts,
     owned: Vec<bool>,
+    /// Up to which order records of unknown keys are lost, for each place where some are. `None`:
+    /// that is not known. Then what is lost is older than whatever will be written, and may be newer
+    /// than all that is.
+    losses: Vec<Option<Order>>,
 }
 
 /// What a start met.
@@ -66,17 +69,17 @@ pub struct Counts {
 
 /// Makes tables of `found`.
 pub fn restore(found: Found, settings: &Settings) -> Restored {
-    let (own, partitions) = (settings.log, settings.partitions);
+    let partitions = settings.partitions;
     let mut restored = Restored {
         keydirs: (0..partitions).map(|_| Keydir::recovering()).collect(),
         segments: Segments::default(),
         highest_order: Order(0),
-        damaged: false,
         damaged_upto: Order(0),
         ends: Vec::new(),
         leftovers: found.leftovers,
         collisions: BTreeMap::new(),
         owned: settings.owned.clone(),
+        losses: Vec::new(),
         counts: Counts { scanned: found.scanned, ..Counts::default() },
     };
     let mut epochs: BTreeMap<(LogId, u64), Vec<(FoundSegment, u64)>> = BTreeMap::new();
@@ -85,7 +88,8 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
             Content::Indexed(header, entries) => {
                 restored.counts.indexed += 1;
                 restored.add_indexed(length, &header, &entries);
-                let content = Err(header.last_batch);
+                let first_order = entries.iter().map(|entry| entry.order).min();
+                let content = Err(Indexed { last_batch: header.last_batch, first_order });
                 let key = (segment.log, header.epoch);
                 epochs.entry(key).or_default().push((FoundSegment { segment, content }, length));
             }
@@ -96,20 +100,32 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
             }
         }
     }
+    let firsts: BTreeMap<(LogId, u64), Order> =
+        epochs.iter().filter_map(|(key, all)| Some((*key, first_order(all)?))).collect();
     for ((log, epoch), segments) in epochs {
-        restored.add_epoch(epoch, segments, found.manifests.get(&log), log == own);
+        // Whoever wrote the next epoch knew the last order of this one, or that it had lost some.
+        let later = firsts.range((log, epoch + 1)..=(log, u64::MAX)).map(|(_, order)| *order);
+        let next = later.min();
+        let recorded = recorded_end(&found.manifests, log, epoch);
+        restored.add_epoch(log, epoch, segments, recorded, next);
     }
     for manifest in found.manifests.values() {
         restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
     }
-    if restored.damaged {
-        // Where nothing is left that could tell an order, one is spent to say so.
-        let least = Order::new(settings.generation, 1);
-        restored.highest_order = restored.highest_order.max(least);
-        // What is lost is older than whatever will be written, and may be newer than all that is.
-        restored.damaged_upto = restored.damaged_upto.max(restored.highest_order);
+    for loss in std::mem::take(&mut restored.losses) {
+        // All that is known may be nothing.
+        restored.highest_order = restored.highest_order.max(Order(1));
+        let lost_upto = loss.unwrap_or(restored.highest_order);
+        restored.damaged_upto = restored.damaged_upto.max(lost_upto);
     }
     restored
+}
+
+/// What an earlier start said of an epoch's end, in the log's own manifest or in that of one that
+/// adopted it.
+fn recorded_end(manifests: &BTreeMap<LogId, Manifest>, log: LogId, epoch: u64) -> Option<EpochEnd> {
+    let of_others = || manifests.values().find_map(|manifest| manifest.end_of(log, epoch));
+    manifests.get(&log).and_then(|manifest| manifest.end_of(log, epoch)).or_else(of_others)
 }
 
 /// The epoch that wrote a segment; 0: compaction did, or nothing in it can be read.
@@ -134,12 +150,14 @@ impl Restored {
     }
 
     /// Adds the segments of one epoch that have no keydir file, up to where the epoch ended.
+    /// `next_epoch`: the first order of later ones.
     fn add_epoch(
         &mut self,
+        log: LogId,
         epoch: u64,
         segments: Vec<(FoundSegment, u64)>,
-        manifest: Option<&Manifest>,
-        own: bool,
+        recorded: Option<EpochEnd>,
+        next_epoch: Option<Order>,
     ) {
         if epoch == 0 {
             for (found, length) in segments {
@@ -150,22 +168,22 @@ impl Restored {
             return;
         }
         let (found, lengths): (Vec<FoundSegment>, Vec<u64>) = segments.into_iter().unzip();
-        let recorded = manifest.and_then(|manifest| manifest.end_of(epoch));
         let verdict = log_end::decide(&found, recorded);
-        if own {
-            let last_segment = recorded.map_or_else(
-                || log_end::last_segment(&found, verdict.last_batch),
-                |end| end.last_segment,
-            );
-            self.ends.push(EpochEnd { epoch, last_batch: verdict.last_batch, last_segment });
-        }
+        let last_segment = recorded.map_or_else(
+            || log_end::last_segment(&found, verdict.last_batch),
+            |end| end.last_segment,
+        );
+        self.ends.push(EpochEnd { log, epoch, last_batch: verdict.last_batch, last_segment });
         for (found, length) in found.iter().zip(lengths) {
             if let Ok(content) = &found.content {
                 self.add_scanned(found.segment, length, content, &verdict);
                 self.highest_order = self.highest_order.max(highest_order(content, &verdict));
             }
         }
-        self.damaged |= verdict.damaged;
+        if verdict.damaged {
+            let clean_from = log_end::clean_from(&found, verdict.last_batch).or(next_epoch);
+            self.losses.push(clean_from.map(|order| Order(order.0.saturating_sub(1))));
+        }
     }
 
     fn add_scanned(
@@ -210,7 +228,9 @@ impl Restored {
         for batch in &content.batches {
             self.add_batch(slot, &batch.records, &batch.bad_records);
         }
-        self.damaged |= lost;
+        if lost {
+            self.losses.push(compacted.map(|compacted| compacted.cleaned_at));
+        }
     }
 
     fn add_batch(&mut self, slot: SegmentSlot, records: &[IndexEntry], bad: &[IndexEntry]) {
@@ -259,10 +279,71 @@ pub fn is_owned(owned: &[bool], partition: PartitionId) -> bool {
     owned.is_empty() || owned.get(partition.to_raw() as usize).is_some_and(|owned| *owned)
 }
 
+/// The lowest order of an epoch's records, if anything tells.
+fn first_order(segments: &[(FoundSegment, u64)]) -> Option<Order> {
+    let first = |(found, _): &(FoundSegment, u64)| match &found.content {
+        Ok(content) => content.batches.iter().map(|batch| batch.header.first_order).min(),
+        Err(index) => index.first_order,
+    };
+    segments.iter().filter_map(first).min()
+}
+
 fn highest_order(content: &ScannedSegment, verdict: &Verdict) -> Order {
     // A batch without records tells the order of the next one, which was not given out.
     let batches = log_end::counted(content, verdict.last_batch);
     let after_last =
         batches.map(|batch| batch.header.first_order.0 + u64::from(batch.header.records));
     Order(after_last.max().unwrap_or(0).saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ActorId;
+    use crate::storage::batch::SegmentHeader;
+
+    const OWN: LogId = LogId::new(2);
+    const ADOPTED: SegmentId = SegmentId { log: LogId::new(1), number: 3 };
+
+    /// Its one segment was written by compaction and is bad from the first byte on.
+    #[test]
+    fn a_log_of_which_nothing_is_left_is_damaged() {
+        let restored = restore(found(None), &settings());
+        assert!(restored.damaged_upto > Order(0));
+        assert!(restored.highest_order >= restored.damaged_upto, "what is written next is newer");
+    }
+
+    /// Its last batch was kept and told by an earlier start, and is bad by now.
+    #[test]
+    fn an_end_that_was_recorded_for_an_adopted_log_is_believed() {
+        let header = SegmentHeader { segment: ADOPTED, epoch: 7, compacted: None };
+        let restored = restore(found(Some(header)), &settings());
+        assert_eq!(restored.damaged_upto, Order(0), "a segment without batches was prepared");
+
+        let mut found = found(Some(header));
+        let end = EpochEnd { log: ADOPTED.log, epoch: 7, last_batch: 1, last_segment: 3 };
+        let manifest = Manifest {
+            log: OWN,
+            generation: 1,
+            partitions: 16,
+            epoch: 1,
+            actor: ActorId::new(5),
+            damaged_upto: Order(0),
+            ends: vec![end],
+        };
+        found.manifests.insert(OWN, manifest);
+        let restored = restore(found, &settings());
+        assert!(restored.damaged_upto > Order(0));
+        assert_eq!(restored.ends, [end], "it is recorded again");
+    }
+
+    fn found(header: Option<SegmentHeader>) -> Found {
+        let content = ScannedSegment { header, ..ScannedSegment::default() };
+        let segments = [(ADOPTED, (8192, Content::Scanned(content)))];
+        Found { segments: BTreeMap::from(segments), ..Found::default() }
+    }
+
+    fn settings() -> Settings {
+        Settings { adopted: vec![ADOPTED.log], ..Settings::new(OWN, 16) }
+    }
 }

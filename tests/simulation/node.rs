@@ -1,6 +1,8 @@
 //! A node of shards, clients that speak bytes, and everything that happens to them.
 
+use stator::base::time::Duration;
 use stator::sim::node;
+use stator::sim::storage::Report;
 
 use crate::for_each_seed;
 
@@ -10,6 +12,67 @@ fn one_seed() {
     let aloud = std::env::var("ALOUD").is_ok();
     for_each_seed(0..1, |seed| {
         print!("{}", if aloud { node::run_aloud(seed) } else { node::run(seed) });
+    });
+}
+
+/// A simulator in which nothing goes wrong proves nothing.
+#[test]
+fn every_danger_comes_and_nothing_breaks() {
+    let mut all = Report::default();
+    for_each_seed(0..150, |seed| {
+        let report = node::run(seed);
+        assert!(report.operations >= 2000, "too few operations");
+        all.join(&report);
+    });
+    print!("{all}");
+    assert!(all.faults >= 10 * 150, "{} faults", all.faults);
+    if std::env::var("SEED").is_err() {
+        let mut missing = all.coverage.missing();
+        missing.retain(|what| what.is_of_node());
+        assert_eq!(missing, []);
+    }
+}
+
+/// A walk that is handed on may meet a core that is still opening: it is refused, and comes again.
+#[test]
+fn a_walk_may_reach_a_core_that_is_still_opening() {
+    for_each_seed(0..20, |seed| {
+        node::run_with(seed, |plan| {
+            (plan.shards, plan.node_percent, plan.crash_one_in) = (3, 30, 300);
+        });
+    });
+}
+
+/// Nothing is in memory and the disk stalls for longer than requests wait: all of them are answered
+/// in time, and once it is back every key is served.
+#[test]
+fn a_stalled_disk_that_comes_back_serves_every_key_again() {
+    for_each_seed(0..20, |seed| {
+        node::run_with(seed, |plan| {
+            (plan.resident_bytes_max, plan.keys, plan.stall_one_in) = (0, 40, 60);
+            plan.request_timeout = Duration::from_millis(120);
+        });
+    });
+}
+
+/// A last write that fails while the log stops ends the stop: it hung for ever.
+#[test]
+fn a_write_that_fails_while_the_log_stops_ends_the_stop() {
+    for_each_seed(0..20, |seed| {
+        node::run_with(seed, |plan| {
+            (plan.stop_one_in, plan.pipeline) = (30, 12);
+            plan.dials.append_failure_one_in = 20;
+        });
+    });
+}
+
+/// Records of unknown keys were lost: a deleted key's tombstone is all that tells it from them.
+#[test]
+fn a_tombstone_stays_where_records_of_unknown_keys_were_lost() {
+    for_each_seed(0..20, |seed| {
+        node::run_with(seed, |plan| {
+            (plan.harm_percent, plan.keys, plan.crash_one_in) = (60, 40, 600);
+        });
     });
 }
 

@@ -18,6 +18,7 @@ use crate::storage::index_file;
 use crate::storage::index_file::IndexEntry;
 use crate::storage::log_end;
 use crate::storage::log_end::FoundSegment;
+use crate::storage::log_end::Indexed;
 use crate::storage::manifest::EpochEnd;
 use crate::storage::manifest::Manifest;
 use crate::storage::scan::Scan;
@@ -87,7 +88,8 @@ pub(super) fn check(log: LogId, folder: &Path) -> Result<LogReport, String> {
             segments.iter().for_each(|segment| check_compacted(segment, &mut report));
             u64::MAX
         } else {
-            check_epoch(&segments, manifest.as_ref().and_then(|it| it.end_of(epoch)), &mut report)
+            let end = manifest.as_ref().and_then(|it| it.end_of(log, epoch));
+            check_epoch(&segments, end, &mut report)
         };
         for segment in &segments {
             count(segment, last_batch, &mut report);
@@ -235,7 +237,7 @@ fn check_epoch(segments: &[Segment], end: Option<EpochEnd>, report: &mut LogRepo
 /// As a start sees it, which believes a good keydir file.
 fn as_found(segment: &Segment) -> FoundSegment {
     let content = match &segment.index {
-        Some((last_batch, _)) => Err(*last_batch),
+        Some((last_batch, _)) => Err(Indexed { last_batch: *last_batch, first_order: None }),
         None => Ok(segment.content.clone()),
     };
     FoundSegment { segment: segment.id, content }

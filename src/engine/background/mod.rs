@@ -2,14 +2,14 @@
 //!
 //! It performs effects and knows nothing of records. Its thread has the lowest ordinary priority:
 //! idle priority would be lower still, but then a node whose cores are all busy would never get its
-//! next segment prepared, and would refuse writes. Queues with shares decide what goes first.
+//! next segment prepared, and its writes would wait. Queues with shares decide what goes first.
 //!
 //! # What is done by what
 //!
 //! New segments are filled by direct writes, which leave nothing in the page cache that the log's
 //! own direct writes would have to throw out. Everything else goes through the page cache: what
 //! compaction writes is mapped right after. Names (rename, unlink, directories) are given to
-//! glommio's blocking threads, as is reading a map in.
+//! glommio's blocking threads, as is reading a map in, and as are those direct writes: see `bulk`.
 //!
 //! # Order
 //!
@@ -59,8 +59,8 @@ const UNANSWERED_MAX: usize = 256;
 /// lock, and it says so only in its trace.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
-/// Threads for calls that wait: names, one map that is read in, and one that is taken down.
-const BLOCKING_THREADS: usize = 3;
+/// Threads for calls that wait: names, zeros, one map that is read in, and one that is taken down.
+const BLOCKING_THREADS: usize = 4;
 
 /// The lowest ordinary priority.
 const NICE: i32 = 19;
@@ -258,7 +258,7 @@ impl Queues {
         Self {
             // Quick, and what others wait for.
             names: queue(400, "names"),
-            // A log without a prepared segment refuses writes.
+            // The writes of a log without a prepared segment wait.
             zeros: queue(300, "zeros"),
             files: queue(200, "files"),
             maps: queue(100, "maps"),

@@ -65,14 +65,18 @@ pub fn look_up<'a>(
     resident: &'a dyn Resident,
     target: &Target<'_>,
 ) -> Lookup<'a> {
-    let (mut found, mut damaged) = (None, None);
+    let (mut found, mut damaged): (Option<Held<'_>>, _) = (None, None);
     for at in store.find(target.partition, target.hash) {
         match store.fetch(at, resident) {
             Fetched::Away => return Lookup::Away(at),
             // It may be this key's, and newer than what else is found.
             Fetched::Damaged => damaged = Some(at),
+            // Two stand side by side if one was written while the other could not be read.
             Fetched::Here(view) if view.key == target.key => {
-                found = Some(Held { at, order: view.header.order, bytes: view.value });
+                let order = view.header.order;
+                if found.is_none_or(|held| held.order < order) {
+                    found = Some(Held { at, order, bytes: view.value });
+                }
             }
             Fetched::Here(_) => {}
         }
@@ -118,7 +122,8 @@ pub enum PutError {
 pub struct Bounds {
     /// Versions of one key that a client may write.
     pub siblings_max: usize,
-    /// Its encoded bytes.
+    /// Bytes of its values together. Its clock does not count: a write that supersedes all others
+    /// must not be refused for what it makes smaller.
     pub object_bytes_max: usize,
 }
 
@@ -170,7 +175,11 @@ impl Replica {
         if siblings > bounds.siblings_max {
             return Err(PutError::TooManySiblings);
         }
-        if record.encoded_len() > bounds.object_bytes_max {
+        let values = object.siblings().iter().map(|sibling| match sibling.content {
+            Content::Value(value) => value.len(),
+            Content::Tombstone => 0,
+        });
+        if values.sum::<usize>() > bounds.object_bytes_max {
             return Err(PutError::TooBig);
         }
         let tombstone =

@@ -23,6 +23,8 @@ pub struct Counters {
     pub sibling_warnings: u64,
     /// Requests that waited for a read from the disk.
     pub parked_reads: u64,
+    /// Requests that waited for room in the log.
+    pub parked_writes: u64,
     /// Requests answered `-TIMEOUT`.
     pub timeouts: u64,
     /// Requests refused for overload or lack of memory.

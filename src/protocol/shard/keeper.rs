@@ -33,6 +33,7 @@ use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
 use crate::protocol::shard::counters::Counters;
 use crate::protocol::shard::key_codec;
+use crate::protocol::shard::parked::Asked;
 use crate::protocol::shard::parked::HeldReply;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::parked::Parked;
@@ -71,6 +72,8 @@ pub(super) struct Keeper {
     pub(super) walks: BTreeMap<Ticket, Vec<(Origin, Walk)>>,
     /// Walks that go on in the next turn.
     pub(super) paused_walks: Vec<(Origin, Walk)>,
+    /// Requests that wait for room go on in the next turn.
+    pub(super) resumes_writes: bool,
     pub(super) counters: Counters,
     /// When records that were acknowledged from the buffer must begin to be flushed.
     pub(super) flush_at: Option<Instant>,
@@ -101,7 +104,22 @@ enum Answer {
     After { sequence: u64, write: bool },
     /// The record must be read first.
     Away(Location),
+    /// The log has no room for it now.
+    NoRoom,
 }
+
+/// What came of a request that was carried out, or was not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Attempt {
+    /// It is answered, or will be.
+    Over(Outcome),
+    /// Nothing was done: the log has no room for it now.
+    NoRoom,
+}
+
+/// Requests that wait for room may take one part in so many of the memory for clients: the rest is
+/// for those who only read.
+const ROOMLESS_SHARE: usize = 2;
 
 impl Keeper {
     pub(super) fn new(shard: ShardId, node: Arc<NodeSettings>, store: Store) -> Self {
@@ -114,6 +132,7 @@ impl Keeper {
             parked: Parked::default(),
             walks: BTreeMap::new(),
             paused_walks: Vec::new(),
+            resumes_writes: false,
             counters: Counters::default(),
             flush_at: None,
             unflushed: Unflushed::default(),
@@ -136,82 +155,127 @@ impl Keeper {
         command: &KeyCommand<'_>,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let slot = slot_of(command.key);
-        let target = Target {
-            key: command.key,
-            partition: self.node.partitions.of(slot),
-            hash: key_hash(self.node.hash_seed, command.key),
-        };
+        let deadline = self.deadline_of(now, &command.operation);
+        self.execute_for(now, resident, Asked { origin, protocol, deadline }, command, out)
+    }
+
+    /// The same of a command whose client has waited before.
+    pub(super) fn execute_for(
+        &mut self,
+        now: Now,
+        resident: &dyn Resident,
+        asked: Asked,
+        command: &KeyCommand<'_>,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let target = self.target_of(command);
         if let Some(ticket) = self.parked.queue_of(target.hash) {
-            return self.wait(now, ticket, origin, protocol, command, target.hash, out);
+            return self.wait(ticket, asked, command, target.hash, out);
         }
-        self.counters.commands += 1;
-        let before = out.len();
-        match self.answer(now, resident, &target, protocol, &command.operation, out) {
-            Ok(Answer::Ready) => Outcome::Done,
-            Ok(Answer::After { sequence, write }) => {
-                self.hold(now, origin, &command.operation, sequence, write, before, out);
-                Outcome::Parked
-            }
-            Ok(Answer::Away(at)) => {
-                self.counters.parked_reads += 1;
-                let ticket = self.store.read(at, &mut self.disk);
-                self.wait(now, ticket, origin, protocol, command, target.hash, out)
-            }
-            Err(error) => {
-                out.truncate(before);
-                self.count_error(error);
-                reply::error(out, error);
-                Outcome::Done
-            }
+        if self.parked.must_await_room(target.hash, command.operation.is_write()) {
+            return self.await_room(asked, command, target.hash, out);
+        }
+        match self.attempt(now, resident, asked, &target, command, out) {
+            Attempt::Over(outcome) => outcome,
+            Attempt::NoRoom => self.await_room(asked, command, target.hash, out),
         }
     }
 
-    /// Queues a command behind a read.
-    #[allow(clippy::too_many_arguments)] // All of them become one `Waiting`.
-    fn wait(
+    pub(super) fn target_of<'a>(&self, command: &KeyCommand<'a>) -> Target<'a> {
+        Target {
+            key: command.key,
+            partition: self.node.partitions.of(slot_of(command.key)),
+            hash: key_hash(self.node.hash_seed, command.key),
+        }
+    }
+
+    /// Carries out a command whose turn it is.
+    pub(super) fn attempt(
         &mut self,
         now: Now,
+        resident: &dyn Resident,
+        asked: Asked,
+        target: &Target<'_>,
+        command: &KeyCommand<'_>,
+        out: &mut Vec<u8>,
+    ) -> Attempt {
+        let before = out.len();
+        let outcome =
+            match self.answer(now, resident, target, asked.protocol, &command.operation, out) {
+                Ok(Answer::NoRoom) => return Attempt::NoRoom,
+                Ok(Answer::Ready) => Outcome::Done,
+                Ok(Answer::After { sequence, write }) => {
+                    self.hold(asked, sequence, write, before, out);
+                    Outcome::Parked
+                }
+                Ok(Answer::Away(at)) => {
+                    self.counters.parked_reads += 1;
+                    let ticket = self.store.read(at, &mut self.disk);
+                    let outcome = self.wait(ticket, asked, command, target.hash, out);
+                    if outcome == Outcome::Parked {
+                        self.parked.follow(target.hash, ticket);
+                    }
+                    return Attempt::Over(outcome);
+                }
+                Err(error) => {
+                    out.truncate(before);
+                    self.count_error(error);
+                    reply::error(out, error);
+                    Outcome::Done
+                }
+            };
+        self.counters.commands += 1;
+        Attempt::Over(outcome)
+    }
+
+    /// Queues a command behind a read.
+    fn wait(
+        &mut self,
         ticket: Ticket,
-        origin: Origin,
-        protocol: Protocol,
+        asked: Asked,
         command: &KeyCommand<'_>,
         hash: u64,
         out: &mut Vec<u8>,
     ) -> Outcome {
         if self.memory_bytes() > self.node.memory_bytes_max {
-            self.counters.refused += 1;
-            reply::error(out, RequestError::OutOfMemory);
-            return Outcome::Done;
+            return self.refuse(RequestError::OutOfMemory, out);
         }
-        let mut bytes = Vec::new();
-        key_codec::encode(command, &mut bytes);
-        let deadline = self.deadline_of(now, &command.operation);
-        let command = bytes.into();
-        self.parked.wait(ticket, Waiting { origin, protocol, command, hash, deadline });
+        self.parked.wait(ticket, waiting(asked, command, hash));
         Outcome::Parked
     }
 
-    /// Takes the reply back out of the buffer and keeps it until its record is synced.
-    #[allow(clippy::too_many_arguments)] // All of them become one `Held`.
-    fn hold(
+    /// Queues a command behind all that wait for room in the log.
+    fn await_room(
         &mut self,
-        now: Now,
-        origin: Origin,
-        operation: &Operation<'_>,
-        sequence: u64,
-        write: bool,
-        before: usize,
+        asked: Asked,
+        command: &KeyCommand<'_>,
+        hash: u64,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Outcome {
+        let most = self.node.memory_bytes_max;
+        if self.parked.roomless_bytes() > most / ROOMLESS_SHARE || self.memory_bytes() > most {
+            return self.refuse(RequestError::Busy, out);
+        }
+        self.counters.parked_writes += 1;
+        self.parked.await_room(waiting(asked, command, hash));
+        Outcome::Parked
+    }
+
+    fn refuse(&mut self, error: RequestError, out: &mut Vec<u8>) -> Outcome {
+        self.count_error(error);
+        reply::error(out, error);
+        Outcome::Done
+    }
+
+    /// Takes the reply back out of the buffer and keeps it until its record is synced.
+    fn hold(&mut self, asked: Asked, sequence: u64, write: bool, before: usize, out: &mut Vec<u8>) {
         let reply = match &out[before..] {
             b"+OK\r\n" => HeldReply::Fixed(b"+OK\r\n"),
             b":1\r\n" => HeldReply::Fixed(b":1\r\n"),
             other => HeldReply::Owned(other.into()),
         };
         out.truncate(before);
-        let deadline = self.deadline_of(now, operation);
-        self.parked.hold(sequence, origin, reply, write, deadline);
+        self.parked.hold(sequence, asked, reply, write);
     }
 
     fn answer(
@@ -395,6 +459,7 @@ impl Keeper {
         {
             Ok(stored) => stored,
             Err(PutError::Away(at)) => return Ok(Answer::Away(at)),
+            Err(PutError::Refused(Refusal::NoRoom)) => return Ok(Answer::NoRoom),
             Err(error) => return Err(self.refusal(error)),
         };
         self.counters.puts += 1;
@@ -502,11 +567,12 @@ impl Keeper {
             }
             PutError::TooBig | PutError::Refused(Refusal::TooBig) => RequestError::TooBig,
             PutError::Undecodable => RequestError::Damaged,
-            PutError::Refused(Refusal::Busy) => RequestError::Busy,
             PutError::Refused(Refusal::ReadOnly) => RequestError::ReadOnlyFull,
             PutError::Refused(Refusal::Poisoned) => RequestError::ReadOnlyPoisoned,
             PutError::Refused(Refusal::Closed) => RequestError::Stopping,
-            PutError::Away(_) => unreachable!("it is read, not refused"),
+            PutError::Away(_) | PutError::Refused(Refusal::NoRoom) => {
+                unreachable!("it waits and is not refused")
+            }
         }
     }
 
@@ -548,4 +614,10 @@ impl Keeper {
         reply::bulk(out, b"primary");
         reply::integer(out, 1);
     }
+}
+
+fn waiting(asked: Asked, command: &KeyCommand<'_>, hash: u64) -> Waiting {
+    let mut bytes = Vec::new();
+    key_codec::encode(command, &mut bytes);
+    Waiting { asked, command: bytes.into(), hash }
 }

@@ -7,7 +7,8 @@
 //!
 //! Bytes of a client go to its `Session`, which hands out commands. A command of one key goes to the
 //! core that owns the key (`mesh`), is carried out by the `keeper` there, and its reply leaves in
-//! the order of the client's requests. What must wait for the disk is parked, and the core goes on.
+//! the order of the client's requests. What must wait for the disk, be it for a record, for room in
+//! the log or for a sync, is parked, and the core goes on.
 //!
 //! # Invariants
 //!
@@ -48,6 +49,7 @@ use crate::protocol::session::RequestId;
 use crate::protocol::session::Session;
 use crate::protocol::session::State;
 use crate::protocol::session::Work;
+use crate::protocol::shard::keeper::Attempt;
 use crate::protocol::shard::keeper::Keeper;
 use crate::protocol::shard::mesh::Kind;
 use crate::protocol::shard::node::Gathering;
@@ -72,6 +74,9 @@ pub use settings::Settings;
 /// While something waits or connections are open, the shard looks this often whether it waits too
 /// long.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// Requests that waited for room and go on in one turn: they must not hold up those who read.
+const RESUMED_PER_TURN: usize = 256;
 
 /// Entries of keydirs that one turn looks at for tombstones to reap.
 const REAPED_PER_SWEEP: usize = 512;
@@ -166,6 +171,7 @@ impl Shard {
             Event::Stop => {
                 self.keeper.stopping = true;
                 self.keeper.store.stop(now.monotonic, &mut self.keeper.disk);
+                self.refuse_roomless(now, RequestError::Stopping, resident, out);
             }
         }
         self.deliver_notices(now, resident, out);
@@ -175,9 +181,10 @@ impl Shard {
     /// When [`Event::Tick`] should come, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
         let busy = !self.open.is_empty() || !self.keeper.parked.is_empty();
-        let walking = (!self.keeper.paused_walks.is_empty()).then_some(Instant::START);
+        let goes_on = !self.keeper.paused_walks.is_empty() || self.keeper.resumes_writes;
+        let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
-        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, walking]
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on]
             .into_iter()
             .flatten()
             .min()
@@ -421,6 +428,7 @@ impl Shard {
                 Notice::Fetched { ticket, result } => {
                     self.on_fetched(now, ticket, result, resident, out);
                 }
+                Notice::Room => self.resume_writes(now, resident, out),
                 Notice::Released(log) => out.push(Effect::Released(log)),
                 Notice::Poisoned => self.on_poisoned(now, resident, out),
                 Notice::Stopped => {
@@ -445,17 +453,52 @@ impl Shard {
         }
         for waiting in self.keeper.parked.fetched(ticket) {
             if result.is_err() {
-                self.answer_error(now, waiting.origin, RequestError::Damaged, resident, out);
+                self.answer_error(now, waiting.asked.origin, RequestError::Damaged, resident, out);
                 continue;
             }
             let command = key_codec::decode(&waiting.command);
             let mut reply = Vec::new();
-            let (origin, protocol) = (waiting.origin, waiting.protocol);
             let outcome =
-                self.keeper.execute(now, resident, origin, protocol, &command, &mut reply);
+                self.keeper.execute_for(now, resident, waiting.asked, &command, &mut reply);
             if outcome == Outcome::Done {
-                self.answer_origin(now, origin, &reply, resident, out);
+                self.answer_origin(now, waiting.asked.origin, &reply, resident, out);
             }
+        }
+    }
+
+    /// Requests that wait for room go on in their order, until there is none again.
+    fn resume_writes(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        self.keeper.resumes_writes = false;
+        let mut reply = Vec::new();
+        for _ in 0..RESUMED_PER_TURN {
+            let Some(waiting) = self.keeper.parked.next_roomless() else { return };
+            let command = key_codec::decode(&waiting.command);
+            let target = self.keeper.target_of(&command);
+            reply.clear();
+            let attempt =
+                self.keeper.attempt(now, resident, waiting.asked, &target, &command, &mut reply);
+            match attempt {
+                Attempt::NoRoom => return self.keeper.parked.return_roomless(waiting),
+                Attempt::Over(Outcome::Parked) => {}
+                Attempt::Over(Outcome::Done) => {
+                    self.answer_origin(now, waiting.asked.origin, &reply, resident, out);
+                }
+            }
+        }
+        self.keeper.resumes_writes = true;
+    }
+
+    /// There will be no room for those who wait: nothing of theirs was stored.
+    fn refuse_roomless(
+        &mut self,
+        now: Now,
+        error: RequestError,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        while let Some(waiting) = self.keeper.parked.next_roomless() {
+            self.keeper.count_error(error);
+            self.answer_error(now, waiting.asked.origin, error, resident, out);
         }
     }
 
@@ -469,6 +512,7 @@ impl Shard {
             };
             self.answer_error(now, held.origin, error, resident, out);
         }
+        self.refuse_roomless(now, RequestError::ReadOnlyPoisoned, resident, out);
     }
 
     fn tick(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
@@ -476,6 +520,9 @@ impl Shard {
         self.keeper.flush_if_due(now);
         for (origin, walk) in std::mem::take(&mut self.keeper.paused_walks) {
             self.go_on(now, origin, walk, resident, out);
+        }
+        if self.keeper.resumes_writes {
+            self.resume_writes(now, resident, out);
         }
         if now.monotonic < self.sweep_at {
             return;
@@ -499,10 +546,15 @@ impl Shard {
             late.push(held.origin);
         }
         let waiting = self.keeper.parked.late_waiting(now.monotonic);
-        late.extend(waiting.into_iter().map(|waiting| waiting.origin));
+        late.extend(waiting.into_iter().map(|waiting| waiting.asked.origin));
         self.keeper.counters.timeouts += late.len() as u64;
         for origin in late {
             self.answer_error(now, origin, RequestError::TimedOut, resident, out);
+        }
+        for waiting in self.keeper.parked.late_roomless(now.monotonic) {
+            // Not `-TIMEOUT`: it is known that nothing was stored.
+            self.keeper.count_error(RequestError::Busy);
+            self.answer_error(now, waiting.asked.origin, RequestError::Busy, resident, out);
         }
     }
 

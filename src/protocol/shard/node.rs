@@ -34,7 +34,7 @@ const QUESTION_TOTALS: u8 = 0;
 pub(super) struct Totals([u64; NAMES.len()]);
 
 /// What [`Totals`] has, in its order, by the names of `DYN.STATS`.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "keys",
     "tombstones",
     "connections",
@@ -49,6 +49,7 @@ const NAMES: [&str; 29] = [
     "sibling_warnings",
     "parked",
     "parked_reads",
+    "parked_writes",
     "timeouts",
     "refused",
     "forwarded",
@@ -95,6 +96,7 @@ impl Totals {
             counters.sibling_warnings,
             keeper.parked.len() as u64,
             counters.parked_reads,
+            counters.parked_writes,
             counters.timeouts,
             counters.refused,
             counters.forwarded,
@@ -451,7 +453,8 @@ impl Reaper {
 
     /// Looks at so many entries.
     pub(super) fn sweep(&mut self, keeper: &mut Keeper, entries: usize) {
-        if keeper.replica.is_none() || keeper.store.health() != Health::Open {
+        if keeper.replica.is_none() || !keeper.store.may_reap() {
+            (self.met, self.found) = (false, false);
             return;
         }
         let partitions = keeper.node.partitions.count();

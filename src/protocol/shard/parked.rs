@@ -1,10 +1,12 @@
-//! Requests that wait: for a record to be read, or for one to be synced.
+//! Requests that wait: for a record to be read, for room in the log, or for a record to be synced.
 //!
 //! # Order
 //!
 //! Requests of one key are carried out in the order in which they came, also when the first must
-//! wait for a read: what comes behind it waits with it. A request that waits for a sync is carried
-//! out already; only its reply waits.
+//! wait for a read: what comes behind it waits with it. While a write waits for room, all writes
+//! behind it do, so that none overtakes it because it is smaller; and so do reads of its key, and no
+//! others. A request waits for a read or for room, and those of its key wait where it does. A
+//! request that waits for a sync is carried out already; only its reply waits.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -24,15 +26,28 @@ pub(super) enum Origin {
     There(ShardId, RequestId),
 }
 
-/// A request that has not begun: it needs a record that is being read.
-#[derive(Debug)]
-pub(super) struct Waiting {
+/// Who asked, and until when the answer is awaited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
     pub(super) origin: Origin,
     pub(super) protocol: Protocol,
+    pub(super) deadline: Instant,
+}
+
+/// A request that has not begun: it needs a record that is being read, or room in the log.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) asked: Asked,
     /// By `key_codec`.
     pub(super) command: Box<[u8]>,
     pub(super) hash: u64,
-    pub(super) deadline: Instant,
+}
+
+impl Waiting {
+    /// What it takes of memory.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.command.len()
+    }
 }
 
 /// A reply that must wait for a sync.
@@ -72,12 +87,54 @@ struct Queue {
     waiting: Vec<Waiting>,
 }
 
+/// Those that wait for room in the log.
+#[derive(Debug, Default)]
+struct Roomless {
+    /// In the order in which they came.
+    waiting: VecDeque<Waiting>,
+    /// How many of them are of each hash.
+    hashes: ahash::HashMap<u64, usize>,
+    bytes: usize,
+    /// None of them is late before this.
+    none_late_before: Instant,
+}
+
+impl Roomless {
+    fn count(&mut self, waiting: &Waiting) {
+        let deadline = waiting.asked.deadline;
+        let first = self.waiting.is_empty();
+        let earliest = if first { deadline } else { self.none_late_before.min(deadline) };
+        self.none_late_before = earliest;
+        self.bytes += waiting.bytes();
+        *self.hashes.entry(waiting.hash).or_default() += 1;
+    }
+
+    fn discount(&mut self, waiting: &Waiting) {
+        self.bytes -= waiting.bytes();
+        let left = self.hashes.get_mut(&waiting.hash).expect("it was counted");
+        *left -= 1;
+        if *left == 0 {
+            self.hashes.remove(&waiting.hash);
+        }
+    }
+
+    /// Takes those of them that `wanted` names, in order.
+    fn take(&mut self, wanted: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let all = std::mem::take(&mut self.waiting);
+        let (taken, stays): (Vec<_>, Vec<_>) = all.into_iter().partition(wanted);
+        self.waiting = stays.into();
+        taken.iter().for_each(|waiting| self.discount(waiting));
+        taken
+    }
+}
+
 /// All requests that wait.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
     by_ticket: BTreeMap<Ticket, Queue>,
     /// For each hash that a read is awaited for: the ticket at which requests of it queue.
     by_hash: ahash::HashMap<u64, Ticket>,
+    roomless: Roomless,
     /// In order of sequences.
     held: VecDeque<Held>,
     bytes: usize,
@@ -86,17 +143,69 @@ pub(super) struct Parked {
 impl Parked {
     /// Bytes that waiting requests hold.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.roomless.bytes
+    }
+
+    /// Those of them that wait for room.
+    pub(super) fn roomless_bytes(&self) -> usize {
+        self.roomless.bytes
     }
 
     /// How many requests wait.
     pub(super) fn len(&self) -> usize {
-        self.by_ticket.values().map(|queue| queue.waiting.len()).sum::<usize>() + self.held.len()
+        let reading = self.by_ticket.values().map(|queue| queue.waiting.len()).sum::<usize>();
+        reading + self.roomless.waiting.len() + self.held.len()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_ticket.is_empty() && self.held.is_empty()
+        self.by_ticket.is_empty() && self.roomless.waiting.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether a request must queue behind those that wait for room.
+    pub(super) fn must_await_room(&self, hash: u64, write: bool) -> bool {
+        !self.roomless.waiting.is_empty() && (write || self.roomless.hashes.contains_key(&hash))
+    }
+
+    /// Waits for room, behind all others that do.
+    pub(super) fn await_room(&mut self, waiting: Waiting) {
+        self.roomless.count(&waiting);
+        self.roomless.waiting.push_back(waiting);
+    }
+
+    /// The first that waits for room.
+    pub(super) fn next_roomless(&mut self) -> Option<Waiting> {
+        let waiting = self.roomless.waiting.pop_front()?;
+        self.roomless.discount(&waiting);
+        Some(waiting)
+    }
+
+    /// There was no room for it yet: it is the first again.
+    pub(super) fn return_roomless(&mut self, waiting: Waiting) {
+        self.roomless.count(&waiting);
+        self.roomless.waiting.push_front(waiting);
+    }
+
+    /// Requests that waited too long for room.
+    pub(super) fn late_roomless(&mut self, now: Instant) -> Vec<Waiting> {
+        let roomless = &mut self.roomless;
+        if roomless.waiting.is_empty() || roomless.none_late_before > now {
+            return Vec::new();
+        }
+        let late = roomless.take(|one| one.asked.deadline <= now);
+        let deadlines = roomless.waiting.iter().map(|one| one.asked.deadline);
+        roomless.none_late_before = deadlines.min().unwrap_or(now);
+        late
+    }
+
+    /// A request that waited for room must read first: those of its key that are behind it follow.
+    pub(super) fn follow(&mut self, hash: u64, ticket: Ticket) {
+        if !self.roomless.hashes.contains_key(&hash) {
+            return;
+        }
+        for waiting in self.roomless.take(|one| one.hash == hash) {
+            self.wait(ticket, waiting);
+        }
     }
 
     /// The read behind which a request of this key must queue.
@@ -106,7 +215,7 @@ impl Parked {
 
     /// Waits for a read.
     pub(super) fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
-        self.bytes += waiting.command.len();
+        self.bytes += waiting.bytes();
         self.by_hash.insert(waiting.hash, ticket);
         let empty = Queue { hash: waiting.hash, waiting: Vec::new() };
         self.by_ticket.entry(ticket).or_insert(empty).waiting.push(waiting);
@@ -119,24 +228,18 @@ impl Parked {
         if self.by_hash.get(&queue.hash) == Some(&ticket) {
             self.by_hash.remove(&queue.hash);
         }
-        self.bytes -= queue.waiting.iter().map(|one| one.command.len()).sum::<usize>();
+        self.bytes -= queue.waiting.iter().map(Waiting::bytes).sum::<usize>();
         queue.waiting
     }
 
     /// Holds a reply until `sequence` is synced.
-    pub(super) fn hold(
-        &mut self,
-        sequence: u64,
-        origin: Origin,
-        reply: HeldReply,
-        write: bool,
-        deadline: Instant,
-    ) {
+    pub(super) fn hold(&mut self, sequence: u64, asked: Asked, reply: HeldReply, write: bool) {
         // A read may wait for an older record than a write before it: it waits a little longer.
         let sequence = sequence.max(self.held.back().map_or(0, |last| last.sequence));
         if let HeldReply::Owned(bytes) = &reply {
             self.bytes += bytes.len();
         }
+        let Asked { origin, deadline, .. } = asked;
         self.held.push_back(Held { sequence, origin, reply, deadline, write });
     }
 
@@ -170,12 +273,12 @@ impl Parked {
         let mut late = Vec::new();
         for queue in self.by_ticket.values_mut() {
             let waiting = std::mem::take(&mut queue.waiting);
-            let (gone, stays) = waiting.into_iter().partition(|one| one.deadline <= now);
+            let (gone, stays) = waiting.into_iter().partition(|one| one.asked.deadline <= now);
             queue.waiting = stays;
             let gone: Vec<Waiting> = gone;
             late.extend(gone);
         }
-        self.bytes -= late.iter().map(|one| one.command.len()).sum::<usize>();
+        self.bytes -= late.iter().map(Waiting::bytes).sum::<usize>();
         late
     }
 }

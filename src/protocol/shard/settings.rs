@@ -70,7 +70,7 @@ impl NodeSettings {
         self.owners[partition.to_raw() as usize]
     }
 
-    /// The longest encoded object.
+    /// Bytes of an object's values together, at most.
     pub fn object_bytes_max(&self) -> usize {
         OBJECT_TO_VALUE_RATIO * self.sessions.value_bytes_max
     }

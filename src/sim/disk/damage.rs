@@ -11,8 +11,10 @@ use std::ops::Range;
 use super::Disk;
 use super::inode::SECTOR_BYTES;
 use crate::base::aligned::PAGE_BYTES;
+use crate::base::id::LogId;
 use crate::base::id::SegmentId;
 use crate::base::id::Ticket;
+use crate::storage::batch::BatchHeader;
 use crate::storage::effect::File;
 
 /// Bytes that are not what was written.
@@ -24,9 +26,16 @@ pub struct Damage {
     pub range: Range<u32>,
 }
 
-/// The appends of the disk's life that are still there, in the order in which they were asked for.
+/// The appends of the disk's life that are still there: what of them may be harmed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
+    /// A log vouches for its own past alone.
+    logs: BTreeMap<LogId, LogHistory>,
+}
+
+/// Those of one log, in the order in which they were asked for.
+#[derive(Clone, Debug, Default)]
+struct LogHistory {
     writes: BTreeMap<u64, Written>,
     next: u64,
     /// All appends before this number are done: what the next one can vouch for.
@@ -41,23 +50,79 @@ struct Written {
     segment: SegmentId,
     offset: u32,
     length: u32,
+    /// The log's epoch, and in it the number of the batch.
+    batch: (u64, u64),
     vouches_below: u64,
 }
 
 impl History {
-    pub(super) fn issue(&mut self, ticket: Ticket, segment: SegmentId, offset: u32, len: usize) {
+    pub(super) fn issue(&mut self, ticket: Ticket, segment: SegmentId, offset: u32, bytes: &[u8]) {
+        let log = self.logs.entry(segment.log).or_default();
+        let header = BatchHeader::read(bytes, segment, offset);
+        let (batch, synced) = header
+            .map_or(((0, 0), (0, 0)), |it| ((it.epoch, it.number), (it.epoch, it.synced_upto)));
+        // What it says was known when it was built, which may be long before it is written.
+        let unsaid = log.writes.iter().find(|(_, written)| written.batch > synced);
+        let unsaid = unsaid.map_or(u64::MAX, |(number, _)| *number);
         let written = Written {
             ticket: Some(ticket),
             segment,
             offset,
-            length: len as u32,
-            vouches_below: self.done_below,
+            length: bytes.len() as u32,
+            batch,
+            vouches_below: log.done_below.min(unsaid),
         };
-        self.writes.insert(self.next, written);
-        self.next += 1;
+        log.writes.insert(log.next, written);
+        log.next += 1;
     }
 
-    pub(super) fn complete(&mut self, ticket: Ticket) {
+    pub(super) fn complete(&mut self, segment: SegmentId, ticket: Ticket) {
+        self.logs.get_mut(&segment.log).expect("what completes was issued").complete(ticket);
+    }
+
+    pub(super) fn fail(&mut self, ticket: Ticket) {
+        for log in self.logs.values_mut() {
+            log.writes.retain(|_, written| written.ticket != Some(ticket));
+        }
+    }
+
+    pub(super) fn forget_in_flight(&mut self) {
+        for log in self.logs.values_mut() {
+            log.writes.retain(|_, written| written.ticket.is_none());
+            log.done_below = log.next;
+        }
+    }
+
+    pub(super) fn rename(&mut self, from: File, to: File) {
+        self.unlink(from);
+        self.unlink(to);
+    }
+
+    pub(super) fn unlink(&mut self, file: File) {
+        if let File::Segment(segment) = file
+            && let Some(log) = self.logs.get_mut(&segment.log)
+        {
+            log.writes.retain(|_, written| written.segment != segment || written.ticket.is_some());
+        }
+    }
+
+    fn writes(&self) -> impl Iterator<Item = &Written> {
+        self.logs.values().flat_map(|log| log.writes.values())
+    }
+
+    /// Which of the appends may be harmed.
+    fn vouched(&self) -> impl Iterator<Item = &Written> {
+        self.logs.values().flat_map(|log| log.writes.range(..log.vouched[1]).map(|(_, it)| it))
+    }
+
+    /// The others.
+    fn unvouched(&self) -> impl Iterator<Item = &Written> {
+        self.logs.values().flat_map(|log| log.writes.range(log.vouched[1]..).map(|(_, it)| it))
+    }
+}
+
+impl LogHistory {
+    fn complete(&mut self, ticket: Ticket) {
         let written = self.writes.values_mut().rev().find(|w| w.ticket == Some(ticket));
         let written = written.expect("what completes was issued");
         written.ticket = None;
@@ -69,36 +134,6 @@ impl History {
         }
         let in_flight = self.writes.range(self.done_below..).find(|(_, w)| w.ticket.is_some());
         self.done_below = in_flight.map_or(self.next, |(number, _)| *number);
-    }
-
-    pub(super) fn fail(&mut self, ticket: Ticket) {
-        self.writes.retain(|_, written| written.ticket != Some(ticket));
-    }
-
-    pub(super) fn forget_in_flight(&mut self) {
-        self.writes.retain(|_, written| written.ticket.is_none());
-        self.done_below = self.next;
-    }
-
-    pub(super) fn rename(&mut self, from: File, to: File) {
-        self.unlink(from);
-        self.unlink(to);
-    }
-
-    pub(super) fn unlink(&mut self, file: File) {
-        if let File::Segment(segment) = file {
-            self.writes.retain(|_, written| written.segment != segment || written.ticket.is_some());
-        }
-    }
-
-    /// Which of the appends may be harmed.
-    fn vouched(&self) -> impl Iterator<Item = &Written> {
-        self.writes.range(..self.vouched[1]).map(|(_, written)| written)
-    }
-
-    /// The others.
-    fn unvouched(&self) -> impl Iterator<Item = &Written> {
-        self.writes.range(self.vouched[1]..).map(|(_, written)| written)
     }
 }
 
@@ -169,7 +204,7 @@ impl Disk {
     /// Segments that were never appended to, yet hold something: compaction wrote them.
     fn sealed_by_rename(&self) -> Vec<Damage> {
         let mut segments = self.segments();
-        for written in self.history.writes.values() {
+        for written in self.history.writes() {
             segments.remove(&written.segment);
         }
         let whole = segments.into_iter().filter_map(|segment| {
@@ -252,6 +287,6 @@ impl Disk {
     }
 
     fn contract_allows(&self, segment: SegmentId) -> bool {
-        self.history.writes.values().all(|written| written.segment != segment)
+        self.history.writes().all(|written| written.segment != segment)
     }
 }

@@ -53,6 +53,9 @@ use crate::storage::effect::Failure;
 use crate::storage::effect::File;
 use crate::storage::effect::Resident;
 
+/// Whatever is slow and stalls answers after this, in nanoseconds.
+const LATENCY_NANOS_MAX: u64 = 10_000_000_000;
+
 /// What may go wrong, and how often: one in so many operations, 0 for never.
 #[derive(Clone, Copy, Debug)]
 pub struct Dials {
@@ -181,7 +184,7 @@ impl Disk {
         let request = match effect {
             Effect::Append { ticket, segment, offset, buffer } => {
                 self.check_append(ticket, segment, offset, buffer.len());
-                self.history.issue(ticket, segment, offset, buffer.len());
+                self.history.issue(ticket, segment, offset, &buffer);
                 Request::Append { ticket, segment, offset, buffer }
             }
             Effect::Read { ticket, segment, offset, length } => {
@@ -330,7 +333,7 @@ impl Disk {
         if self.is_time_to_fail(self.dials.slow_one_in) {
             nanos *= 100;
         }
-        Duration::from_nanos(nanos)
+        Duration::from_nanos(nanos.min(LATENCY_NANOS_MAX))
     }
 
     fn is_time_to_fail(&mut self, one_in: u64) -> bool {
@@ -363,7 +366,7 @@ impl Disk {
             return Err(Failure::Io);
         }
         self.inode_mut(number).write_through(offset as usize, bytes);
-        self.history.complete(ticket);
+        self.history.complete(segment, ticket);
         Ok(())
     }
 

@@ -37,6 +37,8 @@ pub struct Plan {
     pub mesh_nanos: u64,
     /// The longest value that the node takes.
     pub value_bytes_max: u64,
+    /// Of 100 values, how many are of that length; the others are short.
+    pub big_percent: u64,
     /// Most versions of a key.
     pub siblings_max: usize,
     /// Bytes that a core may hold for clients.
@@ -105,7 +107,7 @@ impl Plan {
         }
         if rng.chance(1, 6) {
             // Above what idle connections keep of their buffers: below it every write is refused.
-            plan.memory_bytes_max = rng.between(150_000, 300_000) as usize;
+            plan.memory_bytes_max = rng.between(60_000, 160_000) as usize;
         }
         plan.draw_disk_faults(rng);
         plan
@@ -129,6 +131,7 @@ impl Plan {
             turn_percent: *rng.pick(&[10, 50, 100]),
             mesh_nanos: *rng.pick(&[1_000, 20_000, 200_000]),
             value_bytes_max: *rng.pick(&[300, 800, 1500]),
+            big_percent: *rng.pick(&[2, 20, 90]),
             siblings_max: *rng.pick(&[3, 100, 100]),
             memory_bytes_max: 1 << 26,
             request_timeout: Duration::from_secs(5),

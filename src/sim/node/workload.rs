@@ -117,9 +117,11 @@ impl Desk<'_> {
     }
 
     fn value(&mut self, key: KeyIndex) -> (u32, Vec<u8>) {
-        let longest = if self.rng.chance(1, 5) { self.plan.value_bytes_max } else { 40 };
-        let longest = longest.min(self.plan.value_bytes_max);
-        let length = self.rng.between(VALUE_BYTES_MIN as u64, longest) as usize;
+        let length = match self.rng.chance(self.plan.big_percent, 100) {
+            true => self.plan.value_bytes_max,
+            false => self.rng.between(VALUE_BYTES_MIN as u64, 40),
+        };
+        let length = length as usize;
         let value = self.oracle.values.propose(key, length);
         (value, self.oracle.values.bytes(value))
     }

@@ -372,7 +372,7 @@ impl World {
                     self.model.apply(index, appended.sequence);
                     return;
                 }
-                Err(Refusal::Busy) => {
+                Err(Refusal::NoRoom) => {
                     self.store.flush(self.now, &mut self.out);
                     self.step();
                 }
@@ -446,6 +446,7 @@ impl World {
                     assert_eq!(result, Ok(()), "this disk reads what it has");
                     self.fetched.insert(ticket);
                 }
+                Notice::Room => {}
                 Notice::Stopped => self.stopped = true,
                 Notice::Poisoned => panic!("no write failed, and the log was given up"),
                 Notice::Released(log) => panic!("{log:?} was never adopted"),

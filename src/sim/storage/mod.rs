@@ -11,7 +11,8 @@
 //! - **Given up is given up**: after a failed append nothing more is called synced.
 //! - **Bounded**: unsynced bytes, and the disk when few keys are overwritten for long.
 //! - **Index files** say what the records say.
-//! - **Alive**: when faults end, everything is acknowledged in bounded time.
+//! - **Alive**: when faults end, everything is acknowledged in bounded time. A write without room
+//!   waits only while something is under way that brings room, or the word that there is none.
 //!
 //! The disk besides asserts the store's half of their contract.
 

@@ -43,6 +43,8 @@ pub struct Plan {
     pub checkpoint_after: Duration,
     /// The longest value of this run.
     pub value_bytes_max: u64,
+    /// How many segments are prepared ahead.
+    pub segments_ahead: usize,
     /// Memory for maps.
     pub resident_bytes_max: u64,
     /// Memory for records that were read.
@@ -163,6 +165,7 @@ impl Plan {
             quota_slack_bytes: None,
             adopt_percent: 0,
             dials: Dials { resident_percent: *rng.pick(&[0, 50, 95, 100]), ..Dials::default() },
+            segments_ahead: rng.between(1, 4) as usize,
         }
     }
 

@@ -55,7 +55,7 @@ impl PartialEq for Way {
                 steps = (&None, &None);
                 break;
             }
-            if own.operation != others.operation {
+            if own.operation != others.operation || own.before != others.before {
                 return false;
             }
             steps = (&own.earlier, &others.earlier);
@@ -98,6 +98,8 @@ pub(super) struct History {
     /// The last answers, for whoever wants to understand a failure.
     told: Vec<OperationId>,
     pub(super) buffered: bool,
+    /// The disk was harmed at some time.
+    harmed: bool,
 }
 
 impl History {
@@ -105,7 +107,7 @@ impl History {
         let cut = Cut::ANYWHERE;
         let way = Way { done: Vec::new(), state: State::default(), steps: None, cut };
         let (marks, present, told) = (Vec::new(), Vec::new(), Vec::new());
-        Self { ways: vec![way], marks, open: 0, present, told, buffered }
+        Self { ways: vec![way], marks, open: 0, present, told, buffered, harmed: false }
     }
 
     /// Operations that may still have an effect.
@@ -116,6 +118,11 @@ impl History {
     /// Whether every operation that came has an end.
     pub(super) fn is_settled(&self) -> bool {
         self.pending() == 0 && self.marks.is_empty()
+    }
+
+    /// Whether its record is damaged, or may be.
+    pub(super) fn may_be_damaged(&self) -> bool {
+        self.harmed && self.ways.iter().any(|way| way.state.may_be_damaged())
     }
 
     pub(super) fn came(&mut self, operation: OperationId) {
@@ -199,14 +206,14 @@ impl History {
             let mut done = way.done.clone();
             done.push(*id);
             done.sort_unstable();
-            for state in self.states(&way.state, *id, operation, lent) {
+            for (state, cut) in self.states(way, *id, operation, lent) {
                 let steps = if self.buffered && operation.command.writes() {
                     let (before, earlier) = (way.state.clone(), way.steps.clone());
                     Some(Rc::new(Step { operation: *id, before, earlier }))
                 } else {
                     way.steps.clone()
                 };
-                ways.push(Way { done: done.clone(), state, steps, cut: way.cut });
+                ways.push(Way { done: done.clone(), state, steps, cut });
             }
             if operation.may_have_none() {
                 ways.push(Way { done, ..way.clone() });
@@ -215,16 +222,36 @@ impl History {
         ways
     }
 
+    /// What the operation may leave, and what that says of where the log was cut.
     fn states(
+        &self,
+        way: &Way,
+        id: OperationId,
+        operation: &Operation,
+        lent: &Lent<'_>,
+    ) -> Vec<(State, Cut)> {
+        let may_be_damaged = self.harmed && way.state.may_be_damaged();
+        if operation.met_damage() {
+            // It may yet be read: from a copy, or from an index that says that it was deleted.
+            let as_it_was = may_be_damaged.then(|| (way.state.clone(), Cut::ANYWHERE));
+            return as_it_was.into_iter().collect();
+        }
+        let as_known = self.states_from(&way.state, id, operation, lent);
+        let mut all: Vec<_> = as_known.into_iter().map(|state| (state, way.cut)).collect();
+        if may_be_damaged {
+            let after = self.states_from(&way.state.as_damaged(), id, operation, lent);
+            all.extend(after.into_iter().map(|state| (state, Cut::ANYWHERE)));
+        }
+        all
+    }
+
+    fn states_from(
         &self,
         state: &State,
         id: OperationId,
         operation: &Operation,
         lent: &Lent<'_>,
     ) -> Vec<State> {
-        if operation.met_damage() {
-            return if state.damaged { vec![state.clone()] } else { Vec::new() };
-        }
         let event = Event {
             id,
             number: operation.event,
@@ -297,13 +324,10 @@ impl History {
 
     /// Its record may have been harmed on the disk.
     pub(super) fn harm(&mut self) {
-        let harmed = self.ways.iter().map(|way| Way {
-            state: way.state.as_damaged(),
-            cut: Cut::ANYWHERE,
-            ..way.clone()
-        });
-        let harmed: Vec<Way> = harmed.collect();
-        self.ways.extend(harmed);
+        self.harmed = true;
+        for way in &mut self.ways {
+            way.state.exposed = true;
+        }
         self.ways = unique(std::mem::take(&mut self.ways));
     }
 
@@ -348,12 +372,14 @@ impl History {
         let states: Vec<String> = self
             .ways
             .iter()
-            .take(4)
-            .map(|way| format!("  {:?} {:?}", way.done, way.state))
+            .take(12)
+            .map(|way| format!("  {:?} {:?} {:?}", way.done, way.cut, way.state))
             .collect();
         panic!(
-            "nothing explains operation {id}: {:?}\nof these ways:\n{}\nafter:\n{}",
+            "nothing explains operation {id}: {:?}\nof these {} ways of a key that is {}:\n{}\nafter:\n{}",
             lent.operations[id as usize],
+            self.ways.len(),
+            if self.buffered { "buffered" } else { "synced" },
             states.join("\n"),
             lines.join("\n")
         );

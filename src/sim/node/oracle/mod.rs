@@ -131,6 +131,11 @@ impl Oracle {
         self.moment
     }
 
+    /// How many ways a key may have gone.
+    pub fn ways(&self, key: KeyIndex) -> usize {
+        self.histories[key].ways.len()
+    }
+
     /// Operations on a key that may still have an effect.
     pub fn pending(&self, key: KeyIndex) -> usize {
         self.histories[key].pending()
@@ -287,7 +292,8 @@ impl Oracle {
             }
             let mut ways = history.ways.iter().map(|way| way.state.is_counted());
             let first = ways.next().expect("a key goes some way");
-            if !history.is_settled() || ways.any(|other| other != first) {
+            let uncertain = !history.is_settled() || history.may_be_damaged();
+            if uncertain || ways.any(|other| other != first) {
                 return None;
             }
             count += i64::from(first);
@@ -300,7 +306,8 @@ impl Oracle {
         let history = &self.histories[key];
         let mut ways = history.ways.iter().map(|way| way.state.exists());
         let first = ways.next().expect("a key goes some way")?;
-        (history.is_settled() && ways.all(|other| other == Some(first))).then_some(first)
+        let certain = history.is_settled() && !history.may_be_damaged();
+        (certain && ways.all(|other| other == Some(first))).then_some(first)
     }
 
     /// How many operations came for a key: whether it was left alone meanwhile.

@@ -195,14 +195,23 @@ pub struct State {
     seen: Events,
     /// What the contexts saw that clients still hold.
     pub tokens: BTreeMap<OperationId, Events>,
-    /// Its record cannot be read.
-    pub damaged: bool,
+    /// Its record cannot be read: it is as an operation meets it, never as one leaves it.
+    damaged: bool,
+    /// The disk was harmed since it was written.
+    pub exposed: bool,
 }
 
 impl State {
     /// The same key when its record cannot be read.
     pub fn as_damaged(&self) -> Self {
-        Self { versions: Vec::new(), damaged: true, ..self.clone() }
+        Self { versions: Vec::new(), damaged: true, exposed: false, ..self.clone() }
+    }
+
+    /// Whether its record may be found damaged from now on, after some harm. Harm shows itself late:
+    /// when a record is read, or a segment. What was written since is safe from it; a deleted key
+    /// is so only as long as its tombstone is kept.
+    pub fn may_be_damaged(&self) -> bool {
+        self.exposed || !self.is_counted()
     }
 
     /// Whether a value is there, be it expired: the log counts it.
@@ -384,7 +393,7 @@ impl State {
         let is_over = expiry.is_some_and(|at| at <= way.wall);
         let value = value.filter(|_| !is_over);
         let expiry = expiry.filter(|_| value.is_some());
-        self.damaged = false;
+        (self.damaged, self.exposed) = (false, false);
         self.seen.insert(way.event.number);
         let Event { number, came, ended, .. } = way.event;
         self.versions.push(Version { event: number, came, ended, value, expiry });

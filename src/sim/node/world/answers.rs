@@ -82,7 +82,9 @@ impl World {
             (Asked::Stats, Reply::Array(rows)) => self.judge_stats(&rows),
             (Asked::Scan, Reply::Array(step)) => self.judge_step(client, step),
             (asked, Reply::Error(error)) => {
-                self.clients[client].walk = None;
+                if matches!(asked, Asked::Scan) {
+                    self.clients[client].walk = None;
+                }
                 assert!(self.may_refuse(&error), "{asked:?}: {error}");
             }
             (asked, reply) => panic!("{asked:?}: {reply:?}"),

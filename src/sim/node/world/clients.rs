@@ -32,6 +32,9 @@ const AT_ONCE: usize = 6;
 /// Writes of a buffered key, each of which a crash may undo, before all are let reach the disk.
 pub(super) const BUFFERED_MAX: u32 = 40;
 
+/// Ways that a key may have gone, above which it is only read.
+const WAYS_MAX: usize = 32;
+
 /// A virtual client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Client {
@@ -147,7 +150,12 @@ impl World {
             return self.send(connection, &bytes, Asked::Nothing);
         }
         let reads_only = self.phase == Phase::Starting;
-        let asked = self.desk().draw(&keys, reads_only, &mut bytes);
+        // Of a key that may be in many ways the next thing asked is which.
+        let unclear = keys.iter().find(|key| self.oracle.ways(**key) > WAYS_MAX);
+        let asked = match unclear {
+            Some(key) => self.desk().verify(*key, &mut bytes),
+            None => self.desk().draw(&keys, reads_only, &mut bytes),
+        };
         self.send(connection, &bytes, asked);
     }
 

@@ -130,10 +130,18 @@ impl World {
     fn rest(&mut self) {
         self.forget_tokens();
         let harm = self.rng.chance(self.plan.harm_percent, 100) && !self.faults_are_over;
-        if harm && !self.disk.damage().is_empty() {
+        if harm
+            && let harmed = self.disk.damage()
+            && !harmed.is_empty()
+        {
+            self.tell(|| format!("harmed: {harmed:?}"));
             self.faults += 1;
             self.coverage.note(Sometimes::SegmentDamaged);
             self.oracle.harmed();
+        }
+        if self.rng.chance(1, 4) {
+            // A log may need room to start: somebody makes some, sooner or later.
+            self.disk.dials.quota_bytes = u64::MAX;
         }
         self.now = self.now + Duration::from_millis(2);
         self.is_crash_due = false;
@@ -184,6 +192,7 @@ fn storage_settings(plan: &Plan, shard: usize) -> storage::Settings {
             eager_bytes: 4096,
         },
         checkpoint_after: plan.checkpoint_after,
+        segments_ahead: 2,
         unsynced_bytes_max: unsynced_bytes_max(plan),
         resident_bytes_max: plan.resident_bytes_max,
         cache_bytes_max: 4 * record_bytes_max(plan),
@@ -195,9 +204,10 @@ pub(super) fn unsynced_bytes_max(plan: &Plan) -> usize {
     4 * plan.batch_bytes as usize
 }
 
-/// The longest record, about: an object is at most four values.
+/// The longest record, about: an object is at most four values, and what many starts leave in its
+/// clock.
 pub(super) fn record_bytes_max(plan: &Plan) -> usize {
-    4 * plan.value_bytes_max as usize + 1024
+    4 * plan.value_bytes_max as usize + 16 * 1024
 }
 
 pub(super) fn node_settings(

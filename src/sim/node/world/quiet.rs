@@ -134,7 +134,13 @@ impl World {
     fn run_until(&mut self, what: &str, mut is_done: impl FnMut(&mut Self) -> bool) {
         let since = self.now;
         while !is_done(self) {
-            assert!(self.now.since(since) < PATIENCE, "{what}: not in {PATIENCE:?}");
+            assert!(
+                self.now.since(since) < PATIENCE,
+                "{what}: not in {PATIENCE:?}; next is {:?} after {:?}, the disk at {:?}",
+                self.next(),
+                self.now,
+                self.disk.next_at()
+            );
             self.step();
         }
     }

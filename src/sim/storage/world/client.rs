@@ -21,6 +21,9 @@ use crate::storage::Write;
 use crate::storage::location::Location;
 use crate::storage::record::Order;
 
+/// Writes that wait for room, at most: with more the client only reads.
+const ROOMLESS_MAX: usize = 8;
+
 /// What a read is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
@@ -34,6 +37,13 @@ pub(super) struct Waiter {
     pub(super) key: KeyIndex,
     pub(super) purpose: Purpose,
     pub(super) attempts: u32,
+    pub(super) waited_for_room: bool,
+}
+
+impl Waiter {
+    pub(super) fn new(key: KeyIndex, purpose: Purpose) -> Self {
+        Self { key, purpose, attempts: 0, waited_for_room: false }
+    }
 }
 
 /// What a look at a key brought.
@@ -54,13 +64,14 @@ impl World {
             return;
         }
         let key = self.rng.below(self.plan.keys as u64) as usize;
-        let purpose = if self.rng.chance(self.plan.read_percent, 100) {
+        let reads = self.rng.chance(self.plan.read_percent, 100);
+        let purpose = if reads || self.roomless.len() >= ROOMLESS_MAX {
             Purpose::Read
         } else {
             let length = self.value_length();
             Purpose::Write { length, tombstone: self.rng.chance(self.plan.delete_percent, 100) }
         };
-        self.look_for(Waiter { key, purpose, attempts: 0 });
+        self.look_for(Waiter::new(key, purpose));
         if self.rng.chance(self.plan.flush_percent, 100) {
             self.store.flush(self.now, &mut self.out);
         }
@@ -170,7 +181,11 @@ impl World {
         }
         if let Purpose::Write { length, tombstone } = waiter.purpose {
             let replaces = at.and_then(|at| self.find_again(key, at));
-            self.write(key, length, tombstone, replaces);
+            if self.write(key, length, tombstone, replaces) {
+                self.note_room(waiter);
+            } else {
+                self.roomless.push_back(Waiter { attempts: 0, ..waiter });
+            }
         }
     }
 
@@ -212,7 +227,31 @@ impl World {
         found.into_iter().find(|other| *other == at || *other == at.damaged())
     }
 
-    fn write(&mut self, key: KeyIndex, length: usize, tombstone: bool, replaces: Option<Location>) {
+    /// Those who had no room try again, in their order.
+    pub(super) fn room_came(&mut self) {
+        let mut waiting = std::mem::take(&mut self.roomless);
+        while self.roomless.is_empty()
+            && let Some(waiter) = waiting.pop_front()
+        {
+            self.look_for(Waiter { waited_for_room: true, ..waiter });
+        }
+        self.roomless.append(&mut waiting);
+    }
+
+    fn note_room(&mut self, waiter: Waiter) {
+        if waiter.waited_for_room {
+            self.coverage.note(Sometimes::RoomCame);
+        }
+    }
+
+    /// False: the log has no room now.
+    fn write(
+        &mut self,
+        key: KeyIndex,
+        length: usize,
+        tombstone: bool,
+        replaces: Option<Location>,
+    ) -> bool {
         let index = self.model.propose(key, length, tombstone);
         let mut value = std::mem::take(&mut self.scratch);
         self.model.value(index, &mut value);
@@ -234,11 +273,15 @@ impl World {
                     self.store.want_sync();
                 }
             }
-            Err(Refusal::Busy) => self.coverage.note(Sometimes::Busy),
+            Err(Refusal::NoRoom) => {
+                self.coverage.note(Sometimes::NoRoom);
+                return false;
+            }
             Err(Refusal::ReadOnly) => assert!(self.read_only, "read-only, and it never said so"),
             Err(Refusal::Poisoned) => assert!(self.poisoned, "given up, and it never said so"),
             Err(refusal) => panic!("{length} bytes for an open log, and it says {refusal:?}"),
         }
+        true
     }
 }
 

@@ -5,6 +5,7 @@ mod quiet;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::fmt;
 
 pub(super) use self::client::Looked;
@@ -78,6 +79,8 @@ pub(super) struct World {
     keys: Keys,
     /// Several may wait for one ticket.
     waiters: BTreeMap<Ticket, Vec<Waiter>>,
+    /// Writes for which the log has no room, until it says that it may have.
+    roomless: VecDeque<Waiter>,
     actors: BTreeSet<ActorId>,
     turn_at: Instant,
     phase_since: Instant,
@@ -118,6 +121,7 @@ impl World {
             coverage: Coverage::default(),
             keys,
             waiters: BTreeMap::new(),
+            roomless: VecDeque::new(),
             actors: BTreeSet::new(),
             turn_at: Instant::START,
             phase_since: Instant::START,
@@ -174,6 +178,9 @@ impl World {
         let turn_at = works.then_some(self.turn_at);
         let disk_at = self.disk.next_at();
         let deadline = self.store.deadline();
+        let is_under_way = disk_at.is_some() || deadline.is_some();
+        let waits = works && !self.roomless.is_empty();
+        assert!(!waits || is_under_way, "a write waits for room, and nothing brings it");
         let next = [turn_at, disk_at, deadline].into_iter().flatten().min();
         let next =
             next.unwrap_or_else(|| panic!("{:?}, and the store waits for nothing", self.phase));
@@ -286,6 +293,7 @@ impl World {
     fn start(&mut self) {
         self.starts += 1;
         self.waiters.clear();
+        self.roomless.clear();
         self.poisoned = false;
         self.read_only = false;
         self.is_crash_due = false;
@@ -358,7 +366,7 @@ impl World {
         let testimonies = vec![None; self.plan.keys];
         self.enter(Phase::Verifying { testimonies });
         for key in 0..self.plan.keys {
-            self.look_for(Waiter { key, purpose: Purpose::Verify, attempts: 0 });
+            self.look_for(Waiter::new(key, Purpose::Verify));
         }
         self.conclude_verification();
     }
@@ -425,11 +433,13 @@ impl World {
                 self.conclude_verification();
             }
             Notice::Released(_) => {}
+            Notice::Room => self.room_came(),
             Notice::Poisoned => {
                 self.coverage.note(Sometimes::Poisoned);
                 let failures = self.failures() - self.failures_at_start;
                 assert!(failures > 0, "the log was given up without a failure");
                 self.poisoned = true;
+                self.roomless.clear();
                 if !matches!(self.phase, Phase::Running) {
                     self.is_crash_due = true;
                 }
@@ -534,6 +544,7 @@ fn settings(plan: &Plan) -> Settings {
             eager_bytes: plan.eager_bytes,
         },
         checkpoint_after: plan.checkpoint_after,
+        segments_ahead: plan.segments_ahead,
         unsynced_bytes_max: 4 * plan.batch_bytes as usize,
         resident_bytes_max: plan.resident_bytes_max,
         // Records of one hash are read one after the other: all that are wanted at once must fit.

@@ -63,7 +63,8 @@ impl World {
         let used = self.disk.used_bytes();
         let segment = u64::from(self.settings.segment_bytes);
         let live = (self.model.live_bytes() + 100 * self.plan.keys) as u64;
-        let bound = 3 * live + 8 * segment;
+        let ahead = self.settings.segments_ahead as u64; // and as many old files to be used again
+        let bound = 3 * live + (6 + 2 * ahead) * segment;
         assert!(used <= bound, "{used} bytes on the disk for {live} that count, {bound} may be");
     }
 
@@ -80,9 +81,10 @@ impl World {
     fn write_surely(&mut self, key: KeyIndex, length: usize) {
         let before = self.model.last_sequence();
         self.run_until("a write is taken", |world| {
-            if world.waiters.is_empty() && world.model.last_sequence() == before {
+            let waits = !world.waiters.is_empty() || !world.roomless.is_empty();
+            if !waits && world.model.last_sequence() == before {
                 let purpose = Purpose::Write { length, tombstone: false };
-                world.look_for(Waiter { key, purpose, attempts: 0 });
+                world.look_for(Waiter::new(key, purpose));
                 world.store.want_sync();
                 world.store.flush(world.now, &mut world.out);
                 world.after_call();
