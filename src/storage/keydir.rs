@@ -86,6 +86,17 @@ impl Keydir {
             .collect()
     }
 
+    /// Reads from the bucket in which this hash probably stands, so that it is near.
+    pub fn touch_bucket(&self, hash: u64) -> u64 {
+        self.buckets.get(guess(hash, self.buckets.len())).map_or(0, |bucket| bucket.first)
+    }
+
+    /// The same of the entry, once the bucket is near.
+    pub fn touch_entry(&self, hash: u64) -> u64 {
+        let Some(index) = self.bucket_of(hash) else { return 0 };
+        self.buckets[index].entries.get(self.guess_in(index, hash)).map_or(0, |entry| entry.hash)
+    }
+
     /// Adds an entry, beside any other of the same hash.
     pub fn insert(&mut self, hash: u64, at: Location, order: Order) {
         if self.buckets.is_empty() {
@@ -192,13 +203,8 @@ impl Keydir {
     /// the bucket's hashes and then corrected by a few steps. A binary search would wait for the
     /// memory of half a dozen places, one after the other.
     fn lower_bound(&self, index: usize, hash: u64) -> usize {
-        let bucket = &self.buckets[index];
-        let end = self.buckets.get(index + 1).map_or(u64::MAX, |next| next.first);
-        let entries = &bucket.entries;
-        // The upper halves say enough of both.
-        let span = ((end - bucket.first) >> 32).max(1);
-        let share = (hash.saturating_sub(bucket.first) >> 32) * entries.len() as u64 / span;
-        let mut at = (share as usize).min(entries.len());
+        let entries = &self.buckets[index].entries;
+        let mut at = self.guess_in(index, hash);
         while at < entries.len() && entries[at].hash < hash {
             at += 1;
         }
@@ -206,6 +212,17 @@ impl Keydir {
             at -= 1;
         }
         at
+    }
+
+    /// Where a hash would stand in a bucket if its entries were spread evenly.
+    fn guess_in(&self, index: usize, hash: u64) -> usize {
+        let bucket = &self.buckets[index];
+        let end = self.buckets.get(index + 1).map_or(u64::MAX, |next| next.first);
+        // The upper halves say enough of both.
+        let span = ((end - bucket.first) >> 32).max(1);
+        let count = bucket.entries.len();
+        let share = (hash.saturating_sub(bucket.first) >> 32) * count as u64 / span;
+        (share as usize).min(count)
     }
 
     fn position(&self, hash: u64, at: Location) -> Option<(usize, usize)> {

@@ -482,6 +482,32 @@ impl Store {
         self.keydirs[partition.to_raw() as usize].find(hash)
     }
 
+    /// These hashes are about to be looked for: reads from all the places where that will look, as
+    /// far as they are in memory. One after the other each would wait for four or five places that
+    /// are far from the core; here the waits of all of them overlap. It decides nothing.
+    pub fn foresee(&self, hashes: &[(PartitionId, u64)], resident: &dyn Resident) {
+        let keydir = |partition: PartitionId| &self.keydirs[partition.to_raw() as usize];
+        let mut touched = 0;
+        for (partition, hash) in hashes {
+            touched ^= keydir(*partition).touch_bucket(*hash);
+        }
+        for (partition, hash) in hashes {
+            touched ^= keydir(*partition).touch_entry(*hash);
+        }
+        for (partition, hash) in hashes {
+            let Some(at) = keydir(*partition).find(*hash).first().copied() else { continue };
+            let bytes = self.buffered(at).or_else(|| {
+                let segment = self.segments.get(at.slot());
+                let resides = segment.residency == Residency::Resident;
+                resident.slice(segment.id, at.offset(), at.length().filter(|_| resides)?)
+            });
+            // Its header, and the lines after it that a short object has.
+            let lines = bytes.unwrap_or_default().chunks(64).take(3);
+            touched ^= lines.map(|line| u64::from(line[0])).sum::<u64>();
+        }
+        std::hint::black_box(touched);
+    }
+
     /// Whether records of unknown keys were lost: then a key without a record may have had one, and
     /// a record with an order up to this may not be its key's newest.
     pub fn damaged_upto(&self) -> Option<Order> {

@@ -51,6 +51,12 @@ pub trait Executor {
         reply: &mut Vec<u8>,
     ) -> Outcome;
 
+    /// The first requests of `input` are about to be executed: what they will need may be looked for
+    /// already. Returns how many bytes of it were looked at.
+    fn foresee(&mut self, _input: &[u8]) -> usize {
+        0
+    }
+
     /// Appends a line of [`Session::describe`](super::Session::describe) for each connection that
     /// `CLIENT LIST` should show besides the one that asks.
     fn describe_others(&mut self, _now: Now, _asking: ConnectionId, _out: &mut Vec<u8>) {}

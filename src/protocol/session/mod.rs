@@ -404,10 +404,16 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> usize {
         let mut arguments = mem::take(&mut self.arguments);
-        let (mut at, mut whole) = (0, false);
+        let (mut at, mut whole, mut foreseen) = (0, false, 0);
         while self.reads() && !self.is_stalled() {
             let before = out.len();
             let rest = &bytes[at..];
+            if at >= foreseen && self.parser.is_idle() {
+                foreseen = match executor.foresee(rest) {
+                    0 => bytes.len(),
+                    length => at + length,
+                };
+            }
             let consumed = match self.parser.parse(rest, &mut arguments) {
                 Parsed::Incomplete { consumed, .. } => {
                     at += consumed;

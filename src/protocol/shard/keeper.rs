@@ -10,6 +10,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use crate::base::id::PartitionId;
 use crate::base::id::ShardId;
 use crate::base::id::Ticket;
 use crate::base::limits::SIBLINGS_WARN;
@@ -47,6 +50,7 @@ use crate::protocol::version::Object;
 use crate::protocol::version::Record;
 use crate::protocol::version::Write;
 use crate::protocol::wire::Protocol;
+use crate::protocol::wire::ahead::AHEAD_MAX;
 use crate::protocol::wire::command::KeyCommand;
 use crate::protocol::wire::command::Operation;
 use crate::protocol::wire::reply;
@@ -179,6 +183,16 @@ impl Keeper {
             Attempt::Over(outcome) => outcome,
             Attempt::NoRoom => self.await_room(asked, command, target.hash, out),
         }
+    }
+
+    /// These keys are about to be asked for.
+    pub(super) fn foresee(&self, keys: &[&[u8]], resident: &dyn Resident) {
+        let places: SmallVec<[(PartitionId, u64); AHEAD_MAX]> = keys
+            .iter()
+            .map(|key| (self.node.partitions.of(slot_of(key)), key_hash(self.node.hash_seed, key)))
+            .filter(|(partition, _)| self.node.owner(*partition) == self.shard)
+            .collect();
+        self.store.foresee(&places, resident);
     }
 
     pub(super) fn target_of<'a>(&self, command: &KeyCommand<'a>) -> Target<'a> {

@@ -56,6 +56,7 @@ use crate::protocol::shard::node::Gathering;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
+use crate::protocol::wire::ahead::keys_ahead;
 use crate::protocol::wire::command::KeyCommand;
 use crate::protocol::wire::reply;
 use crate::storage;
@@ -576,6 +577,14 @@ impl Shard {
 }
 
 impl Executor for Hands<'_> {
+    fn foresee(&mut self, input: &[u8]) -> usize {
+        let (keys, length) = keys_ahead(input);
+        if keys.len() > 1 {
+            self.keeper.foresee(&keys, self.resident);
+        }
+        length
+    }
+
     fn execute(
         &mut self,
         now: Now,

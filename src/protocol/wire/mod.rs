@@ -4,6 +4,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `resp` | where a request ends, and which bytes are its arguments |
+//! | `ahead` | the keys of requests that came together, before they are read |
 //! | `arguments` | those arguments, borrowed from the bytes that came |
 //! | `inline` | the words of a command typed by hand |
 //! | `command` | what one request asks for, typed |
@@ -15,6 +16,7 @@
 //! | `number` | integers as Redis reads and writes them |
 //! | `glob` | the patterns of `SCAN … MATCH` |
 
+pub mod ahead;
 pub mod arguments;
 pub mod command;
 mod commands;
