@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
 use crate::base::id::ShardId;
 use crate::base::outbox::Outbox;
 use crate::base::time::Duration;
@@ -38,6 +40,9 @@ use crate::storage::effect::Resident;
 /// Completions taken in one turn. More wait: batches must be closed now and then.
 const TURN_MAX: usize = 1024;
 
+/// Pieces of input that the machine is shown before it receives them: more do not stay near.
+const FORESEEN_MAX: usize = 64;
+
 /// Reads that were answered at once in one turn: each may lead to the next.
 const READY_MAX: usize = 256;
 
@@ -52,6 +57,8 @@ const LAST_ANSWERS_FOR: Duration = Duration::from_millis(200);
 
 /// What the loop drives: a shard, or in this room's own tests something smaller.
 pub(super) trait Machine {
+    /// What it will receive in a moment. It may look, and must not change.
+    fn foresee(&self, _pieces: &[&[u8]], _resident: &dyn Resident) {}
     fn handle(
         &mut self,
         now: Now,
@@ -63,6 +70,10 @@ pub(super) trait Machine {
 }
 
 impl Machine for Shard {
+    fn foresee(&self, pieces: &[&[u8]], resident: &dyn Resident) {
+        self.foresee(pieces, resident);
+    }
+
     fn handle(
         &mut self,
         now: Now,
@@ -198,6 +209,7 @@ impl<M: Machine> ShardLoop<M> {
     /// Delivers everything that is at hand.
     fn turn(&mut self, completions: &mut Vec<Completion>, eventfd: &Rc<OwnedFd>) {
         self.hands.ring.completions(completions, TURN_MAX);
+        self.foresee(completions);
         for completion in completions.drain(..) {
             if completion.token == Token::Notified {
                 self.hands.ring.read(Token::Notified, eventfd, vec![0; 8], 0, u64::MAX, false);
@@ -228,6 +240,21 @@ impl<M: Machine> ShardLoop<M> {
         for news in std::mem::take(&mut self.hands.news) {
             self.over |= matches!(news, News::Failed(_) | News::Stopped);
             (self.tell)(news);
+        }
+    }
+
+    /// Shows the machine what it is about to receive.
+    fn foresee(&self, completions: &[Completion]) {
+        let mut pieces: SmallVec<[&[u8]; FORESEEN_MAX]> = SmallVec::new();
+        for completion in completions {
+            if let (Token::Receive(_), Some(lent)) = (&completion.token, &completion.lent)
+                && pieces.len() < FORESEEN_MAX
+            {
+                pieces.push(self.hands.ring.bytes(lent));
+            }
+        }
+        if pieces.len() > 1 {
+            self.machine.foresee(&pieces, &self.hands.maps);
         }
     }
 

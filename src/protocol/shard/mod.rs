@@ -32,6 +32,8 @@ mod walk;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::base::id::ConnectionId;
 use crate::base::id::ShardId;
 use crate::base::id::Ticket;
@@ -56,7 +58,9 @@ use crate::protocol::shard::node::Gathering;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
+use crate::protocol::wire::ahead::AHEAD_MAX;
 use crate::protocol::wire::ahead::keys_ahead;
+use crate::protocol::wire::ahead::only_key;
 use crate::protocol::wire::command::KeyCommand;
 use crate::protocol::wire::reply;
 use crate::storage;
@@ -128,6 +132,18 @@ impl Shard {
             reaper: node::Reaper::default(),
             started: false,
             stop_told: false,
+        }
+    }
+
+    /// These pieces of input will be [`Event::Received`] in a moment: looks for what their requests
+    /// will need, all together. Nothing changes by it. Pipelines are left to their sessions.
+    pub fn foresee(&self, pieces: &[&[u8]], resident: &dyn Resident) {
+        for pieces in pieces.chunks(AHEAD_MAX) {
+            let keys: SmallVec<[&[u8]; AHEAD_MAX]> =
+                pieces.iter().filter_map(|piece| only_key(piece)).collect();
+            if keys.len() > 1 {
+                self.keeper.foresee(&keys, resident);
+            }
         }
     }
 

@@ -25,6 +25,11 @@ pub fn keys_ahead(bytes: &[u8]) -> (SmallVec<[&[u8]; AHEAD_MAX]>, usize) {
     (keys, at)
 }
 
+/// The key of the one request in `bytes`, if they are that and nothing else.
+pub fn only_key(bytes: &[u8]) -> Option<&[u8]> {
+    request(bytes).filter(|(_, length)| *length == bytes.len()).map(|(key, _)| key)
+}
+
 /// The key of the request at the front, and the length of that.
 fn request(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (count, mut at) = number(bytes, 0, b'*')?;
@@ -83,6 +88,14 @@ mod tests {
         let (keys, length) = keys_ahead(&bytes[..bytes.len() - 1]);
         assert_eq!(keys.len(), 2);
         assert!(length < bytes.len() - 1);
+    }
+
+    #[test]
+    fn one_request_alone_is_known() {
+        let one = requests(&[&[b"GET", b"a"]]);
+        assert_eq!(only_key(&one), Some(&b"a"[..]));
+        assert_eq!(only_key(&one[..one.len() - 1]), None);
+        assert_eq!(only_key(&[&one[..], b"*"].concat()), None);
     }
 
     #[test]

@@ -462,6 +462,7 @@ impl World {
         let bytes = link.take(length as usize);
         self.trace.bytes(&bytes);
         self.arrive(connection);
+        self.cores[shard].shard.foresee(&[&bytes, &bytes], &self.disk);
         self.handle(shard, Event::Received { connection, bytes: &bytes });
     }
 
