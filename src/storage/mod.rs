@@ -60,6 +60,8 @@ pub mod segments;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::id::ActorId;
 use crate::base::id::LogId;
@@ -494,16 +496,17 @@ impl Store {
         for (partition, hash) in hashes {
             touched ^= keydir(*partition).touch_entry(*hash);
         }
-        for (partition, hash) in hashes {
-            let Some(at) = keydir(*partition).find(*hash).first().copied() else { continue };
-            let bytes = self.buffered(at).or_else(|| {
-                let segment = self.segments.get(at.slot());
-                let resides = segment.residency == Residency::Resident;
-                resident.slice(segment.id, at.offset(), at.length().filter(|_| resides)?)
-            });
-            // Its header, and the lines after it that a short object has.
-            let lines = bytes.unwrap_or_default().chunks(64).take(3);
-            touched ^= lines.map(|line| u64::from(line[0])).sum::<u64>();
+        let places: SmallVec<[Location; 16]> = hashes
+            .iter()
+            .filter_map(|(partition, hash)| keydir(*partition).find(*hash).first().copied())
+            .collect();
+        let records: SmallVec<[&[u8]; 16]> =
+            places.iter().filter_map(|at| self.in_memory(*at, resident)).collect();
+        // Its header, and the lines after it that a short object has.
+        for line in 0..3 {
+            for bytes in &records {
+                touched ^= u64::from(bytes.get(line * 64).copied().unwrap_or(0));
+            }
         }
         std::hint::black_box(touched);
     }
@@ -698,6 +701,15 @@ impl Store {
     fn ticket(&mut self) -> Ticket {
         self.last_ticket += 1;
         Ticket::new(self.last_ticket)
+    }
+
+    /// The bytes of a record, unchecked, if they are in memory.
+    fn in_memory<'a>(&'a self, at: Location, resident: &'a dyn Resident) -> Option<&'a [u8]> {
+        self.buffered(at).or_else(|| {
+            let segment = self.segments.get(at.slot());
+            let resides = segment.residency == Residency::Resident;
+            resident.slice(segment.id, at.offset(), at.length().filter(|_| resides)?)
+        })
     }
 
     /// The bytes of a record that is in the write buffer, from its start.
