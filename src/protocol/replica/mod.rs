@@ -57,6 +57,8 @@ pub enum Lookup<'a> {
     /// It had a record, or may have had one, and nobody knows what it said. Where it is, if it is
     /// known: a put takes its place.
     Damaged(Option<Location>),
+    /// This record is good, but a newer one may have been lost. A put takes its place.
+    Doubtful(Location),
 }
 
 /// Looks for a key.
@@ -84,7 +86,7 @@ pub fn look_up<'a>(
     let lost_upto = store.damaged_upto();
     match (found, damaged) {
         (Some(held), None) if lost_upto.is_none_or(|upto| held.order > upto) => Lookup::Found(held),
-        (Some(held), _) => Lookup::Damaged(Some(held.at)),
+        (Some(held), _) => Lookup::Doubtful(held.at),
         (None, Some(at)) => Lookup::Damaged(Some(at)),
         (None, None) if lost_upto.is_some() => Lookup::Damaged(None),
         (None, None) => Lookup::Missing,
@@ -167,6 +169,7 @@ impl Replica {
             }
             Lookup::Missing => (Record::new(&self.dots, conflict), None),
             Lookup::Damaged(at) => (Record::new(&self.dots, conflict), *at),
+            Lookup::Doubtful(at) => (Record::new(&self.dots, conflict), Some(*at)),
             Lookup::Away(at) => return Err(PutError::Away(*at)),
         };
         let context = record.put(write, &mut self.dots, &mut self.clock, now.wall);

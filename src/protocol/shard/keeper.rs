@@ -338,6 +338,7 @@ impl Keeper {
                 self.quarantine(target, at);
                 return Err(RequestError::Damaged);
             }
+            Lookup::Doubtful(_) => return Err(RequestError::Damaged),
             Lookup::Missing => {
                 self.counters.misses += 1;
                 coordinator::answer_from(operation, key, None, wall, secret, protocol, out);
@@ -420,6 +421,7 @@ impl Keeper {
                 self.quarantine(target, at);
                 return Err(RequestError::Damaged);
             }
+            Lookup::Doubtful(_) => return Err(RequestError::Damaged),
             Lookup::Missing => {}
             Lookup::Found(held) => {
                 // The log changes below: what the decision borrows must not be the log's.

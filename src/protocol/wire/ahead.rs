@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn no_more_than_fit() {
-        let bytes = requests(&[&[b"GET", b"k"]; AHEAD_MAX + 3]);
+        let bytes = requests(&[&[b"GET", b"k"]]).repeat(AHEAD_MAX + 3);
         let (keys, length) = keys_ahead(&bytes);
         assert_eq!(keys.len(), AHEAD_MAX);
         assert_eq!(keys_ahead(&bytes[length..]).0.len(), 3);

@@ -331,10 +331,7 @@ impl World {
         if self.rng.chance(1, 4) {
             self.disk.dials.quota_bytes = u64::MAX; // somebody made room meanwhile
         }
-        // Cores change only once a log of the present layout is there.
-        let own = File::Manifest(self.settings.log);
-        let is_made = self.disk.files().any(|(file, _)| file == own);
-        let may_adopt = is_made && self.settings.adopted.len() < 3;
+        let may_adopt = self.settings.adopted.len() < 3;
         if may_adopt && self.rng.chance(self.plan.adopt_percent, 100) {
             self.coverage.note(Sometimes::Adopted);
             self.settings.adopted.push(self.settings.log);
