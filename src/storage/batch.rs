@@ -175,7 +175,9 @@ impl BatchHeader {
             records: u32_at(bytes, 44),
             seal: bytes[48] == SEAL,
         };
-        (sum == u32_at(bytes, 4) && header.length as usize >= BATCH_HEADER_BYTES).then_some(header)
+        let possible =
+            header.length as usize >= BATCH_HEADER_BYTES && header.synced_upto < header.number;
+        (sum == u32_at(bytes, 4) && possible).then_some(header)
     }
 }
 

@@ -256,6 +256,14 @@ impl Compaction {
         }
     }
 
+    /// The victim that is being read.
+    pub fn reading(&self) -> Option<SegmentSlot> {
+        match self.phase {
+            Phase::Reading { victim, .. } => Some(self.victims[victim]),
+            _ => None,
+        }
+    }
+
     /// A piece of a victim was read. False: the victim is damaged, and the compaction is over.
     pub fn read(&mut self, bytes: &[u8], tables: &mut Tables<'_>) -> bool {
         let Phase::Reading { victim, mut scan } = std::mem::replace(&mut self.phase, Phase::Done)

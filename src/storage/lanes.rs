@@ -34,6 +34,7 @@ use crate::storage::index_file::IndexHeader;
 use crate::storage::location::SegmentSlot;
 use crate::storage::manifest::EpochEnd;
 use crate::storage::record::Order;
+use crate::storage::recovery::READ_FAILURES_MAX;
 use crate::storage::script::Script;
 use crate::storage::script::Temporaries;
 use crate::storage::segments::Residency;
@@ -84,6 +85,8 @@ pub(in crate::storage) struct Lanes {
     pub(in crate::storage) temporaries: Temporaries,
     pub(in crate::storage) last_number: u32,
     pub(in crate::storage) start_is_untold: bool,
+    /// The victim that could not be read, once for each time in a row.
+    pub(in crate::storage) unread: Vec<SegmentSlot>,
     pub(in crate::storage) stopping: bool,
     pub(in crate::storage) failed: bool,
     stop_begun: bool,
@@ -513,7 +516,17 @@ impl Store {
         let good = match result {
             Ok(Done::Read(bytes)) => compaction.read(&bytes, &mut tables),
             Ok(_) => true,
-            Err(_) => false,
+            Err(_) => {
+                if let Some(victim) = compaction.reading() {
+                    self.lanes.unread.retain(|slot| *slot == victim);
+                    self.lanes.unread.push(victim);
+                    if self.lanes.unread.len() > READ_FAILURES_MAX as usize {
+                        // It would be chosen again and again, and nothing else ever.
+                        tables.segments.get_mut(victim).quarantined = true;
+                    }
+                }
+                false
+            }
         };
         if !good {
             self.counters.compactions_abandoned += 1;

@@ -488,6 +488,9 @@ impl Store {
     /// far as they are in memory. One after the other each would wait for four or five places that
     /// are far from the core; here the waits of all of them overlap. It decides nothing.
     pub fn foresee(&self, hashes: &[(PartitionId, u64)], resident: &dyn Resident) {
+        if self.keydirs.is_empty() {
+            return; // the log is still being read
+        }
         let keydir = |partition: PartitionId| &self.keydirs[partition.to_raw() as usize];
         let mut touched = 0;
         for (partition, hash) in hashes {

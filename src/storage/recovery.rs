@@ -148,6 +148,8 @@ impl Recovery {
                     self.steps.push_front(Step::Segment(scan));
                 }
             }
+            // Adopted before it ever started: its directory is made first of all.
+            (Step::List(log), Err(Failure::NotFound)) => self.listed(log, Vec::new()),
             (_, Err(failure)) => return Err(StartError::Disk(failure)),
             (step, Ok(done)) => panic!("the disk answered {step:?} with {done:?}"),
         }

@@ -105,7 +105,9 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
     for ((log, epoch), segments) in epochs {
         // Whoever wrote the next epoch knew the last order of this one, or that it had lost some.
         let later = firsts.range((log, epoch + 1)..=(log, u64::MAX)).map(|(_, order)| *order);
-        let next = later.min();
+        // Nothing is written to an adopted log any more.
+        let adopted = (log != settings.log).then(|| Order::new(settings.generation, 0));
+        let next = if epoch == 0 { adopted } else { later.min().or(adopted) };
         let recorded = recorded_end(&found.manifests, log, epoch);
         restored.add_epoch(log, epoch, segments, recorded, next);
     }
@@ -118,6 +120,8 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
         let lost_upto = loss.unwrap_or(restored.highest_order);
         restored.damaged_upto = restored.damaged_upto.max(lost_upto);
     }
+    // What is written next must be newer than what is lost, or it would be taken for suspect.
+    restored.highest_order = restored.highest_order.max(restored.damaged_upto);
     restored
 }
 
@@ -162,7 +166,7 @@ impl Restored {
         if epoch == 0 {
             for (found, length) in segments {
                 if let Ok(content) = found.content {
-                    self.add_compacted(found.segment, length, &content);
+                    self.add_compacted(found.segment, length, &content, next_epoch);
                 }
             }
             return;
@@ -211,7 +215,14 @@ impl Restored {
         }
     }
 
-    fn add_compacted(&mut self, id: SegmentId, length: u64, content: &ScannedSegment) {
+    /// `upto`: all its records have a lower order than this, if that is known.
+    fn add_compacted(
+        &mut self,
+        id: SegmentId,
+        length: u64,
+        content: &ScannedSegment,
+        upto: Option<Order>,
+    ) {
         let compacted = content.header.and_then(|header| header.compacted);
         let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
         let mut segment = Segment::new(id, file_bytes, 0, Stage::Synced);
@@ -229,7 +240,7 @@ impl Restored {
             self.add_batch(slot, &batch.records, &batch.bad_records);
         }
         if lost {
-            self.losses.push(compacted.map(|compacted| compacted.cleaned_at));
+            self.losses.push(compacted.map(|compacted| compacted.cleaned_at).or(upto));
         }
     }
 
