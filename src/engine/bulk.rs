@@ -158,6 +158,15 @@ fn fill_with_zeros(path: &Path, length: u64) -> io::Result<()> {
     let mut zeros = AlignedBuffer::with_capacity(PIECE_BYTES);
     zeros.extend(&[0]);
     zeros.pad_to(PIECE_BYTES);
+    let result = write_zeros(&file, &zeros, length);
+    if result.is_err() {
+        // What did not fit must not keep the little room that there is from whoever would make some.
+        let _ = unlink(path);
+    }
+    result
+}
+
+fn write_zeros(file: &fs::File, zeros: &[u8], length: u64) -> io::Result<()> {
     let whole = length.next_multiple_of(PAGE_BYTES as u64);
     let mut written = 0;
     while written < whole {
@@ -166,7 +175,7 @@ fn fill_with_zeros(path: &Path, length: u64) -> io::Result<()> {
             .step_by(PIECE_BYTES)
             .map(|at| IoSlice::new(&zeros[..PIECE_BYTES.min(wanted - at)]))
             .collect();
-        match rustix::io::pwritev(&file, &pieces, written)? {
+        match rustix::io::pwritev(file, &pieces, written)? {
             more if more > 0 && more.is_multiple_of(PAGE_BYTES) => written += more as u64,
             _ => return Err(io::ErrorKind::WriteZero.into()),
         }

@@ -64,7 +64,11 @@ pub fn remove_log(dir: &Path, log: LogId) -> io::Result<()> {
         io::Error::new(io::ErrorKind::InvalidData, "the table of logs is damaged")
     })?;
     write(dir, &layout.without(log))?;
-    fs::remove_dir_all(Paths::new(dir).log(log))
+    match fs::remove_dir_all(Paths::new(dir).log(log)) {
+        // It was adopted before it ever started.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 /// True randomness.

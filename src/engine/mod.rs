@@ -205,7 +205,10 @@ impl Engine {
     /// needs any more, as they are told.
     pub fn wait_for_failure(&mut self, timeout: Duration) -> Option<EngineError> {
         match self.reports.recv_timeout(timeout) {
-            Ok(Report::Released(shard, log)) => self.released(shard, log).err(),
+            Ok(Report::Released(shard, log)) => {
+                self.released(shard, log);
+                None
+            }
             Ok(Report::Died(shard, why)) => Some(EngineError::Died(shard, why)),
             Ok(Report::Stopped(shard)) => {
                 Some(EngineError::Died(shard, "it stopped by itself".to_owned()))
@@ -311,14 +314,15 @@ impl Engine {
 
     /// A shard needs nothing of an adopted log any more. When that is true of all, it goes. The
     /// shards keep it in their tables until the next start: it costs them nothing.
-    fn released(&mut self, shard: ShardId, log: LogId) -> Result<(), EngineError> {
+    /// One that cannot be removed is tried again at the next start: it is in nobody's way.
+    fn released(&mut self, shard: ShardId, log: LogId) {
         let shards = self.released.entry(log).or_default();
         shards.insert(shard);
-        if shards.len() < self.bells.len() {
-            return Ok(());
+        if shards.len() == self.bells.len()
+            && let Err(error) = data_dir::remove_log(&self.data_dir, log)
+        {
+            tracing::warn!("{log} is not needed any more, and stays: {error}");
         }
-        data_dir::remove_log(&self.data_dir, log)
-            .map_err(|error| EngineError::Directory(self.data_dir.clone(), error))
     }
 
     fn await_start(&mut self) -> Result<(), EngineError> {
@@ -326,7 +330,7 @@ impl Engine {
         while started < self.threads.len() {
             match self.reports.recv().expect("every thread reports before it ends") {
                 Report::Started => started += 1,
-                Report::Released(shard, log) => self.released(shard, log)?,
+                Report::Released(shard, log) => self.released(shard, log),
                 Report::Failed(shard, error) => return Err(EngineError::Start(shard, error)),
                 Report::Stopped(shard) => {
                     return Err(EngineError::Died(shard, "it stopped at its start".to_owned()));
@@ -355,11 +359,7 @@ impl Engine {
                     left.retain(|other| *other != shard);
                     died = Some(EngineError::Died(shard, why));
                 }
-                Ok(Report::Released(shard, log)) => {
-                    if let Err(error) = self.released(shard, log) {
-                        died = Some(error);
-                    }
-                }
+                Ok(Report::Released(shard, log)) => self.released(shard, log),
                 Ok(Report::Started | Report::Failed(..)) => {}
                 Err(_) => break,
             }
