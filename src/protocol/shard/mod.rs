@@ -465,7 +465,10 @@ impl Shard {
         resident: &dyn Resident,
         out: &mut Outbox<Effect>,
     ) {
-        for (origin, walk) in self.keeper.walks.remove(&ticket).unwrap_or_default() {
+        for (origin, mut walk) in self.keeper.walks.remove(&ticket).unwrap_or_default() {
+            if result.is_err() {
+                walk.skip();
+            }
             self.go_on(now, origin, walk, resident, out);
         }
         for waiting in self.keeper.parked.fetched(ticket) {

@@ -52,6 +52,8 @@ pub(super) struct Walk {
     count: i64,
     /// Only partitions of the core that was asked: it was asked through its own port.
     own_only: bool,
+    /// The record that it waited for cannot be read: it goes on without that.
+    unreadable: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +85,7 @@ impl Walk {
             keys: Vec::new(),
             count: 0,
             own_only,
+            unreadable: false,
         })
     }
 
@@ -98,7 +101,13 @@ impl Walk {
             keys: Vec::new(),
             count: 0,
             own_only: false,
+            unreadable: false,
         }
+    }
+
+    /// The record that it waited for cannot be read. To wait for it again would have no end.
+    pub(super) fn skip(&mut self) {
+        self.unreadable = true;
     }
 
     fn visit(&mut self, now: Now, key: &[u8], record: &[u8]) {
@@ -193,6 +202,7 @@ impl Keeper {
                 return Outcome::Done;
             }
             match self.store.fetch(at, resident) {
+                Fetched::Away if std::mem::take(&mut walk.unreadable) => {}
                 Fetched::Away => {
                     let ticket = self.store.read(at, &mut self.disk);
                     self.walks.entry(ticket).or_default().push((origin, walk));
@@ -201,6 +211,7 @@ impl Keeper {
                 Fetched::Damaged => {}
                 Fetched::Here(view) => walk.visit(now, view.key, view.value),
             }
+            walk.unreadable = false;
             walk.seen = if hash == walk.hash { walk.seen + 1 } else { 1 };
             walk.hash = hash;
             walk.left = walk.left.saturating_sub(1);
@@ -288,7 +299,17 @@ fn decode(bytes: &[u8]) -> Walk {
             pattern: (rest[2] != 0).then(|| rest[3..].to_vec()),
         },
     };
-    Walk { partition, hash, seen: 0, left, kind, keys, count: 0, own_only: false }
+    Walk {
+        partition,
+        hash,
+        seen: 0,
+        left,
+        kind,
+        keys,
+        count: 0,
+        own_only: false,
+        unreadable: false,
+    }
 }
 
 #[cfg(test)]
