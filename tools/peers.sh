@@ -121,10 +121,11 @@ echo "|---|---|---|---|---|---|---|---|---|---|---|---|"
 everysec=(
   "GET P=1|--connections 50 --pipeline 1 --mix get=1"
   "GET P=16|--connections 50 --pipeline 16 --mix get=1"
-  "SET P=1|--connections 50 --pipeline 1 --mix set=1"
-  "SET P=16|--connections 50 --pipeline 16 --mix set=1"
   "GET 20k/s|--connections 50 --rate 20000 --mix get=1"
   "GET 60k/s|--connections 50 --rate 60000 --mix get=1"
+  # Writes last: compaction of what they replaced would run beside whatever came after.
+  "SET P=1|--connections 50 --pipeline 1 --mix set=1"
+  "SET P=16|--connections 50 --pipeline 16 --mix set=1"
 )
 group() { # DURABILITY APPENDFSYNC LABEL|OPTIONS...
   local durability=$1 appendfsync=$2 started_pair=no entry

@@ -54,6 +54,7 @@ fn main() {
         eprintln!("SEED={seed} cargo test --test simulation {kind}::one_seed -- --nocapture");
         std::process::exit(1);
     }));
+    println!("seeds from {}", arguments.from);
     let (next, total) = (AtomicU64::new(0), Mutex::new(Report::default()));
     let start = Instant::now();
     std::thread::scope(|scope| {
