@@ -1,6 +1,7 @@
 //! A node of shards, clients that speak bytes, and everything that happens to them.
 
 use stator::base::time::Duration;
+use stator::sim::coverage::Sometimes;
 use stator::sim::node;
 use stator::sim::storage::Report;
 
@@ -74,6 +75,20 @@ fn a_tombstone_stays_where_records_of_unknown_keys_were_lost() {
             (plan.harm_percent, plan.keys, plan.crash_one_in) = (60, 40, 600);
         });
     });
+}
+
+/// A core over its clients' budget refuses writes and waits that cost more of it, and nothing else;
+/// once they rest, every key takes a write again.
+#[test]
+fn a_core_over_its_budget_refuses_writes_until_its_clients_rest() {
+    let mut all = Report::default();
+    for_each_seed(0..20, |seed| {
+        all.join(&node::run_with(seed, |plan| {
+            (plan.memory_bytes_max, plan.pipeline, plan.big_percent) = (1_500, 12, 90);
+        }));
+    });
+    let refused = all.coverage.count(Sometimes::OutOfMemory);
+    assert!(refused > 100 || std::env::var("SEED").is_ok(), "{refused} were refused");
 }
 
 /// If this fails, no failure can be had again: something depends on more than the seed.

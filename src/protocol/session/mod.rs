@@ -133,8 +133,6 @@ pub struct Session {
 
     queue: Queue,
     next_sequence: u64,
-    /// Replies for single keys of a request over several.
-    scratch: Vec<u8>,
     /// Bytes handed to the driver and not yet sent.
     unsent: usize,
 
@@ -148,7 +146,7 @@ pub struct Session {
     aborted: Option<Closing>,
 }
 
-/// What is kept of the input buffer between requests.
+/// What is kept of the input buffer while a request is arriving.
 const INPUT_BYTES_KEPT: usize = 16 * 1024;
 
 /// Ten thousand idle connections should cost megabytes: their buffers are empty, and this is the rest.
@@ -186,7 +184,6 @@ impl Session {
             last_command: None,
             queue: Queue::default(),
             next_sequence: 0,
-            scratch: Vec::new(),
             unsent: 0,
             request_progress: None,
             reply_progress: None,
@@ -309,7 +306,7 @@ impl Session {
 
     /// How many bytes it holds for its client, for the budget of its core.
     pub fn bytes_held(&self) -> usize {
-        self.input.capacity() + self.queue.held() + self.scratch.capacity()
+        self.input.capacity() + self.queue.held()
     }
 
     /// Its number.
@@ -365,10 +362,15 @@ impl Session {
         self.input.len() - self.read
     }
 
-    /// Keeps bytes for the next call, which needs them again.
+    /// Keeps bytes for the next call, which needs them again. An idle connection keeps no buffer:
+    /// a core whose idle clients were over its budget would take no write until they left.
     fn keep(&mut self, bytes: &[u8]) {
-        self.input.clear();
         self.read = 0;
+        if bytes.is_empty() {
+            self.input = Vec::new();
+            return;
+        }
+        self.input.clear();
         self.input.shrink_to(INPUT_BYTES_KEPT);
         self.input.extend_from_slice(bytes);
     }
@@ -534,7 +536,8 @@ impl Session {
         let silent = self.take_silence();
         let mut request = self.next_request();
         let mut gather = Gather::new(command.kind, command.len());
-        let mut scratch = mem::take(&mut self.scratch);
+        // Not kept: what idle connections hold counts against those who want to write.
+        let mut scratch = Vec::new();
         for index in 0..command.len() {
             request.part = index as u16;
             scratch.clear();
@@ -549,8 +552,6 @@ impl Session {
                 break;
             }
         }
-        scratch.shrink_to(INPUT_BYTES_KEPT);
-        self.scratch = scratch;
         if gather.waiting() > 0 {
             self.queue.park_gather(request.sequence, silent, gather);
         } else if !silent {

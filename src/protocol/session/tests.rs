@@ -179,6 +179,19 @@ fn what_is_too_big_is_refused_and_the_connection_goes_on() {
     assert!(client.session.bytes_held() < 64 * 1024);
 }
 
+/// Its core would refuse writes for what it holds and nobody needs.
+#[test]
+fn a_connection_that_rests_holds_nothing() {
+    let mut client = Client::open(open_settings());
+    let value = "v".repeat(10_000);
+    for text in [&format!("SET a {value}\r\nSET b {value}\r\n"), "MGET a b\r\n", "GET a\r\n"] {
+        for piece in text.as_bytes().chunks(700) {
+            client.says_bytes(piece);
+        }
+        assert_eq!(client.session.bytes_held(), 0, "after {text:.4}");
+    }
+}
+
 #[test]
 fn a_parked_request_holds_back_the_replies_after_it_and_not_the_commands() {
     let mut client = Client::open(open_settings());

@@ -44,6 +44,7 @@ pub(super) struct Request {
     /// Where in the stream it ends.
     pub(super) end: u64,
     pub(super) arrived: bool,
+    pub(super) arrived_at: Instant,
 }
 
 /// How a connection ends.
@@ -72,6 +73,8 @@ pub(super) struct Link {
     /// A piece that the driver already had may still be delivered.
     pub(super) grace: bool,
     pub(super) requests: VecDeque<Request>,
+    /// When the last request was answered that no deadline is set for.
+    pub(super) patient_until: Instant,
     pub(super) ending: Ending,
     /// Replies not yet whole.
     pub(super) inbox: Vec<u8>,
@@ -94,6 +97,7 @@ impl Link {
             stopped: false,
             grace: false,
             requests: VecDeque::new(),
+            patient_until: now,
             ending: Ending::Open,
             inbox: Vec::new(),
             unsent: 0,
@@ -106,7 +110,9 @@ impl Link {
     pub(super) fn send(&mut self, bytes: &[u8], asked: Asked) {
         self.upstream.extend(bytes);
         self.written += bytes.len() as u64;
-        self.requests.push_back(Request { asked, end: self.written, arrived: false });
+        let end = self.written;
+        let arrived_at = Instant::START;
+        self.requests.push_back(Request { asked, end, arrived: false, arrived_at });
     }
 
     fn can_deliver(&self) -> bool {

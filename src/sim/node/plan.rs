@@ -106,8 +106,8 @@ impl Plan {
             plan.rude_percent = rng.between(1, 10);
         }
         if rng.chance(1, 6) {
-            // Above what idle connections keep of their buffers: below it every write is refused.
-            plan.memory_bytes_max = rng.between(60_000, 160_000) as usize;
+            // So few clients make a core hold little: with more than this it never refuses a write.
+            plan.memory_bytes_max = *rng.pick(&[1_500, 4_000, 12_000]);
         }
         plan.draw_disk_faults(rng);
         plan

@@ -100,6 +100,8 @@ pub(super) struct History {
     pub(super) buffered: bool,
     /// The disk was harmed at some time.
     harmed: bool,
+    /// Its core knows that records of unknown keys were lost: it keeps all tombstones.
+    keeps_tombstones: bool,
 }
 
 impl History {
@@ -107,7 +109,16 @@ impl History {
         let cut = Cut::ANYWHERE;
         let way = Way { done: Vec::new(), state: State::default(), steps: None, cut };
         let (marks, present, told) = (Vec::new(), Vec::new(), Vec::new());
-        Self { ways: vec![way], marks, open: 0, present, told, buffered, harmed: false }
+        Self {
+            ways: vec![way],
+            marks,
+            open: 0,
+            present,
+            told,
+            buffered,
+            harmed: false,
+            keeps_tombstones: false,
+        }
     }
 
     /// Operations that may still have an effect.
@@ -122,7 +133,7 @@ impl History {
 
     /// Whether its record is damaged, or may be.
     pub(super) fn may_be_damaged(&self) -> bool {
-        self.harmed && self.ways.iter().any(|way| way.state.may_be_damaged())
+        self.ways.iter().any(|way| self.may_find_damaged(&way.state))
     }
 
     pub(super) fn came(&mut self, operation: OperationId) {
@@ -230,7 +241,7 @@ impl History {
         operation: &Operation,
         lent: &Lent<'_>,
     ) -> Vec<(State, Cut)> {
-        let may_be_damaged = self.harmed && way.state.may_be_damaged();
+        let may_be_damaged = self.may_find_damaged(&way.state);
         if operation.met_damage() {
             // It may yet be read: from a copy, or from an index that says that it was deleted.
             let as_it_was = may_be_damaged.then(|| (way.state.clone(), Cut::ANYWHERE));
@@ -320,6 +331,24 @@ impl History {
             }
         }
         self.ways = unique(all);
+    }
+
+    /// Whether its record may be found damaged from now on, after some harm. Harm shows itself late:
+    /// when a record is read, or a segment. What was written since is safe from it; a deleted key
+    /// is so only as long as its tombstone is kept.
+    fn may_find_damaged(&self, state: &State) -> bool {
+        let forgets = !self.keeps_tombstones && !state.is_counted();
+        self.harmed && (state.exposed || forgets)
+    }
+
+    /// Its core found that records of unknown keys were lost: what it does not know by now may have
+    /// been among them, and from now on it knows what is deleted.
+    pub(super) fn lost(&mut self) {
+        self.keeps_tombstones = true;
+        for way in &mut self.ways {
+            way.state.exposed |= !way.state.is_counted();
+        }
+        self.ways = unique(std::mem::take(&mut self.ways));
     }
 
     /// Its record may have been harmed on the disk.

@@ -255,6 +255,12 @@ impl Oracle {
         self.histories.iter_mut().for_each(History::harm);
     }
 
+    /// A core started and found that records of unknown keys were lost, or more than before.
+    pub fn lost(&mut self, shard: usize) {
+        let own = self.keys.iter().zip(&mut self.histories).filter(|(key, _)| key.shard == shard);
+        own.for_each(|(_, history)| history.lost());
+    }
+
     /// Every key was read after a start: there is one moment of each shard before which everything
     /// survived, and after which nothing did.
     pub fn judge_cuts(&mut self) {

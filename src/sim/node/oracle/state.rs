@@ -207,13 +207,6 @@ impl State {
         Self { versions: Vec::new(), damaged: true, exposed: false, ..self.clone() }
     }
 
-    /// Whether its record may be found damaged from now on, after some harm. Harm shows itself late:
-    /// when a record is read, or a segment. What was written since is safe from it; a deleted key
-    /// is so only as long as its tombstone is kept.
-    pub fn may_be_damaged(&self) -> bool {
-        self.exposed || !self.is_counted()
-    }
-
     /// Whether a value is there, be it expired: the log counts it.
     pub fn is_counted(&self) -> bool {
         self.versions.iter().any(|version| version.value.is_some())

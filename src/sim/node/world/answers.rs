@@ -4,6 +4,7 @@ use super::World;
 use super::clients::BUFFERED_MAX;
 use super::clients::cause_of;
 use crate::base::id::ConnectionId;
+use crate::base::time::Duration;
 use crate::sim::coverage::Sometimes;
 use crate::sim::node::keys::KeyIndex;
 use crate::sim::node::link::Asked;
@@ -18,6 +19,11 @@ use crate::sim::node::resp::Reply;
 
 /// What one session may hold beside what is counted when a request is taken.
 const SLACK_BYTES: i64 = 256 * 1024;
+
+/// How late a request may be told that it is, beside its timeout once more: it may read first, and
+/// then wait for a sync behind one that came when it had nearly waited too long. Deadlines are
+/// looked at now and then, and two cores may have to talk.
+const LATENESS: Duration = Duration::from_millis(210);
 
 impl World {
     /// A shard sends bytes: the client is told now, whenever it reads them.
@@ -39,6 +45,15 @@ impl World {
             let request = link.requests.pop_front();
             let request = request.unwrap_or_else(|| panic!("nobody asked for {reply:?}"));
             assert!(request.arrived, "{reply:?} to {request:?}, which is not all there");
+            if matches!(request.asked, Asked::Keys(_) | Asked::ForeignContext) {
+                // It waits its turn behind what has no deadline, such as a walk.
+                let waited = now.since(request.arrived_at.max(link.patient_until));
+                let timeout = self.plan.request_timeout;
+                let most = timeout + timeout + LATENESS;
+                assert!(waited <= most, "{reply:?} after {waited:?}");
+            } else {
+                link.patient_until = now;
+            }
             let client = link.client;
             let is_left = self.clients[client].link != Some(connection);
             if is_left && matches!(request.asked, Asked::Scan) {

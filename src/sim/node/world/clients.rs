@@ -296,12 +296,12 @@ impl World {
     pub(super) fn arrive(&mut self, connection: ConnectionId) {
         let wall = self.wall();
         let link = self.links.get_mut(&connection).expect("it is open");
-        let delivered = link.delivered;
+        let (delivered, now) = (link.delivered, self.now);
         for request in &mut link.requests {
             if request.arrived || request.end > delivered {
                 continue;
             }
-            request.arrived = true;
+            (request.arrived, request.arrived_at) = (true, now);
             let Asked::Keys(parts) = &mut request.asked else { continue };
             for part in parts {
                 if let Some(lives) = part.lives {

@@ -62,6 +62,11 @@ impl World {
         core.started = true;
         let actor = core.shard.store().actor();
         assert!(self.actors.insert(actor), "{actor} was used before");
+        let lost_upto = core.shard.store().damaged_upto();
+        if self.lost_upto[shard] < lost_upto {
+            self.lost_upto[shard] = lost_upto;
+            self.oracle.lost(shard);
+        }
         if self.cores.iter().all(|core| core.started) {
             self.unverified = (0..self.keys.len()).collect();
             self.verifying.clear();

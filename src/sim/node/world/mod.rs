@@ -44,6 +44,7 @@ use crate::sim::disk::Disk;
 use crate::sim::storage::Report;
 use crate::sim::trace::Trace;
 use crate::storage::effect as disk;
+use crate::storage::record::Order;
 
 /// The wall clock when a run begins, in milliseconds.
 const EPOCH_MILLIS: u64 = 1_700_000_000_000;
@@ -134,6 +135,8 @@ pub(super) struct World {
     phase_since: Instant,
     stalled_until: Option<Instant>,
     actors: BTreeSet<ActorId>,
+    /// What each core knows to have lost.
+    lost_upto: Vec<Option<Order>>,
     trace: Trace,
     coverage: Coverage,
     effects: u64,
@@ -197,6 +200,7 @@ impl World {
             phase_since: Instant::START,
             stalled_until: None,
             actors: BTreeSet::new(),
+            lost_upto: vec![None; usize::from(plan.shards)],
             trace: Trace::default(),
             coverage: Coverage::default(),
             effects: 0,
