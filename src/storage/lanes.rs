@@ -80,6 +80,8 @@ pub(in crate::storage) struct Lanes {
     /// Files of a compaction that failed, to be removed before the next.
     remains: Vec<File>,
     retry_at: Option<Instant>,
+    /// The same for preparing.
+    prepare_at: Option<Instant>,
     /// Something changed that may make a compaction worth while.
     consider_compaction: bool,
     pub(in crate::storage) temporaries: Temporaries,
@@ -102,6 +104,10 @@ impl Store {
             self.lanes.retry_at = None;
             self.lanes.consider_compaction = true;
         }
+        if self.lanes.prepare_at.is_some_and(|at| at <= now) {
+            self.lanes.prepare_at = None;
+            self.lanes.consider_compaction = true;
+        }
         self.begin_index(out);
         self.settle_images(out);
         self.begin_remove(out);
@@ -110,9 +116,13 @@ impl Store {
         }
         if self.lanes.stopping {
             self.begin_stop(out);
-        } else if self.lanes.retry_at.is_none() {
-            self.begin_prepare(out);
-            self.run_compaction(out);
+        } else {
+            if self.lanes.prepare_at.is_none() {
+                self.begin_prepare(out);
+            }
+            if self.lanes.retry_at.is_none() {
+                self.run_compaction(out);
+            }
         }
     }
 
@@ -130,7 +140,7 @@ impl Store {
         {
             return Some(Instant::START);
         }
-        self.lanes.retry_at
+        [self.lanes.retry_at, self.lanes.prepare_at].into_iter().flatten().min()
     }
 
     pub(in crate::storage) fn on_bulk(
@@ -217,7 +227,12 @@ impl Store {
     }
 
     fn give_up(&mut self, now: Instant, job: Job, failure: Failure) {
-        self.lanes.retry_at = Some(now + RETRY_AFTER);
+        // Writes wait for segments: nothing else that fails may hold their preparing up.
+        let retry_at = match job {
+            Job::Prepare { .. } => &mut self.lanes.prepare_at,
+            _ => &mut self.lanes.retry_at,
+        };
+        *retry_at = Some(now + RETRY_AFTER);
         match job {
             Job::Prepare { segment, temporary, .. } => {
                 self.lanes.preparing = false;

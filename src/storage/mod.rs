@@ -355,7 +355,7 @@ impl Store {
         };
         Self {
             health: Health::Opening,
-            opening: Some(Box::new(Opening::new(settings.log, &settings.adopted))),
+            opening: Some(Box::new(Opening::new(&settings))),
             manifest,
             keydirs: Vec::new(),
             segments: Segments::default(),

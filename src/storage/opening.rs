@@ -4,10 +4,11 @@
 //! this start: a new log epoch, a fresh actor, and the ends of all earlier epochs. Only then may a
 //! record be written, for only then is the actor durable.
 
-use crate::base::id::LogId;
+use crate::base::aligned::PAGE_BYTES;
 use crate::base::outbox::Outbox;
 use crate::storage::Health;
 use crate::storage::Notice;
+use crate::storage::Settings;
 use crate::storage::Store;
 use crate::storage::collisions::Collisions;
 use crate::storage::commit::Commit;
@@ -18,6 +19,7 @@ use crate::storage::effect::Failure;
 use crate::storage::effect::File;
 use crate::storage::record::Order;
 use crate::storage::recovery::Found;
+use crate::storage::recovery::PIECE_BYTES_MAX;
 use crate::storage::recovery::Recovery;
 use crate::storage::recovery::StartError;
 use crate::storage::restore;
@@ -34,8 +36,10 @@ pub(in crate::storage) enum Opening {
 }
 
 impl Opening {
-    pub(in crate::storage) fn new(own: LogId, adopted: &[LogId]) -> Self {
-        Self::Reading(Recovery::new(own, adopted))
+    pub(in crate::storage) fn new(settings: &Settings) -> Self {
+        // Small enough that the rest of a segment that ends early need not be read.
+        let piece_bytes = (settings.segment_bytes / 8).clamp(PAGE_BYTES as u32, PIECE_BYTES_MAX);
+        Self::Reading(Recovery::new(settings.log, &settings.adopted, piece_bytes))
     }
 }
 

@@ -15,12 +15,13 @@ use crate::storage::effect::File;
 use crate::storage::index_file;
 use crate::storage::index_file::IndexEntry;
 use crate::storage::index_file::IndexHeader;
+use crate::storage::manifest::EpochEnd;
 use crate::storage::manifest::Manifest;
 use crate::storage::scan::Scan;
 use crate::storage::scan::ScannedSegment;
 
-/// Segments are read in pieces of this size, in bytes.
-const PIECE_BYTES: u32 = 1024 * 1024;
+/// Segments are read in pieces of at most this size, in bytes.
+pub(in crate::storage) const PIECE_BYTES_MAX: u32 = 1024 * 1024;
 
 /// What cannot be read at a start is tried again so often, then it is damage.
 pub(in crate::storage) const READ_FAILURES_MAX: u32 = 3;
@@ -63,6 +64,17 @@ pub enum StartError {
     },
 }
 
+/// What an earlier start said of an epoch's end, in the log's own manifest or in that of one that
+/// adopted it.
+pub fn recorded_end(
+    manifests: &BTreeMap<LogId, Manifest>,
+    log: LogId,
+    epoch: u64,
+) -> Option<EpochEnd> {
+    let of_others = || manifests.values().find_map(|manifest| manifest.end_of(log, epoch));
+    manifests.get(&log).and_then(|manifest| manifest.end_of(log, epoch)).or_else(of_others)
+}
+
 #[derive(Debug)]
 enum Step {
     CreateDirectory(LogId),
@@ -80,14 +92,17 @@ pub struct Recovery {
     lengths: BTreeMap<SegmentId, u64>,
     /// Failures in a row to read the present piece.
     read_failures: u32,
+    piece_bytes: u32,
 }
 
 impl Recovery {
-    /// Reads `own`, which is made if it is not there, and the logs that were adopted.
-    pub fn new(own: LogId, adopted: &[LogId]) -> Self {
+    /// Reads `own`, which is made if it is not there, and the logs that were adopted, segments in
+    /// pieces of so many bytes.
+    pub fn new(own: LogId, adopted: &[LogId], piece_bytes: u32) -> Self {
         let mut steps = VecDeque::from([Step::CreateDirectory(own), Step::List(own)]);
         steps.extend(adopted.iter().map(|log| Step::List(*log)));
-        Self { steps, found: Found::default(), lengths: BTreeMap::new(), read_failures: 0 }
+        let (found, lengths) = Default::default();
+        Self { steps, found, lengths, read_failures: 0, piece_bytes }
     }
 
     /// The next operation. `None`: all was read, take it with [`Recovery::finish`].
@@ -104,7 +119,7 @@ impl Recovery {
             Step::Segment(scan) => Bulk::Read {
                 file: File::Segment(scan.segment()),
                 offset: u64::from(scan.wanted()),
-                length: PIECE_BYTES,
+                length: self.piece_bytes,
             },
         })
     }
@@ -129,7 +144,7 @@ impl Recovery {
             (Step::Segment(mut scan), Ok(Done::Read(bytes))) => {
                 self.read_failures = 0;
                 scan.feed(&bytes, |_, _, _| {});
-                if scan.at_end() {
+                if scan.at_end() || self.is_over(&scan) {
                     self.segment_read(*scan);
                 } else {
                     self.steps.push_front(Step::Segment(scan));
@@ -141,7 +156,7 @@ impl Recovery {
             }
             (Step::Segment(mut scan), Err(Failure::Io)) => {
                 self.read_failures = 0;
-                scan.skip_unreadable(PIECE_BYTES);
+                scan.skip_unreadable(self.piece_bytes);
                 if scan.at_end() {
                     self.segment_read(*scan);
                 } else {
@@ -167,7 +182,8 @@ impl Recovery {
         let lengths: BTreeMap<File, u64> = files.iter().copied().collect();
         for (file, length) in files {
             match file {
-                File::Manifest(_) => self.steps.push_back(Step::Manifest(log, length)),
+                // Before any segment: it tells where their epochs ended.
+                File::Manifest(_) => self.steps.push_front(Step::Manifest(log, length)),
                 File::Temporary { .. } => self.found.leftovers.push(file),
                 File::Index(segment) if !lengths.contains_key(&File::Segment(segment)) => {
                     self.found.leftovers.push(file);
@@ -182,6 +198,14 @@ impl Recovery {
                 }
             }
         }
+    }
+
+    /// Whether nothing that follows in a segment can count. After many kills in a row there are many
+    /// segments without a keydir file, each with little at its front.
+    fn is_over(&self, scan: &Scan) -> bool {
+        let Some(last) = scan.last_batch() else { return false };
+        let end = recorded_end(&self.found.manifests, scan.segment().log, last.epoch);
+        last.seal || end.is_some_and(|end| last.number >= end.last_batch)
     }
 
     fn index_read(&mut self, segment: SegmentId, bytes: &[u8]) {

@@ -18,10 +18,10 @@ use crate::storage::log_end::FoundSegment;
 use crate::storage::log_end::Indexed;
 use crate::storage::log_end::Verdict;
 use crate::storage::manifest::EpochEnd;
-use crate::storage::manifest::Manifest;
 use crate::storage::record::Order;
 use crate::storage::recovery::Content;
 use crate::storage::recovery::Found;
+use crate::storage::recovery::recorded_end;
 use crate::storage::scan::ScannedSegment;
 use crate::storage::segments::Segment;
 use crate::storage::segments::Segments;
@@ -123,13 +123,6 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
     // What is written next must be newer than what is lost, or it would be taken for suspect.
     restored.highest_order = restored.highest_order.max(restored.damaged_upto);
     restored
-}
-
-/// What an earlier start said of an epoch's end, in the log's own manifest or in that of one that
-/// adopted it.
-fn recorded_end(manifests: &BTreeMap<LogId, Manifest>, log: LogId, epoch: u64) -> Option<EpochEnd> {
-    let of_others = || manifests.values().find_map(|manifest| manifest.end_of(log, epoch));
-    manifests.get(&log).and_then(|manifest| manifest.end_of(log, epoch)).or_else(of_others)
 }
 
 /// The epoch that wrote a segment; 0: compaction did, or nothing in it can be read.
@@ -312,6 +305,7 @@ mod tests {
     use super::*;
     use crate::base::id::ActorId;
     use crate::storage::batch::SegmentHeader;
+    use crate::storage::manifest::Manifest;
 
     const OWN: LogId = LogId::new(2);
     const ADOPTED: SegmentId = SegmentId { log: LogId::new(1), number: 3 };

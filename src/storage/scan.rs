@@ -73,6 +73,11 @@ impl Scan {
         self.segment
     }
 
+    /// The last batch with a good header so far.
+    pub fn last_batch(&self) -> Option<&BatchHeader> {
+        self.found.batches.last().map(|batch| &batch.header)
+    }
+
     /// How many bytes were not brought yet.
     pub fn missing(&self) -> u32 {
         self.segment_bytes.saturating_sub(self.wanted())
