@@ -115,9 +115,8 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
         restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
     }
     for loss in std::mem::take(&mut restored.losses) {
-        // All that is known may be nothing.
-        restored.highest_order = restored.highest_order.max(Order(1));
-        let lost_upto = loss.unwrap_or(restored.highest_order);
+        // All that is known may be nothing, and a loss is one all the same.
+        let lost_upto = loss.unwrap_or(restored.highest_order).max(Order(1));
         restored.damaged_upto = restored.damaged_upto.max(lost_upto);
     }
     // What is written next must be newer than what is lost, or it would be taken for suspect.
