@@ -337,8 +337,8 @@ fn connections_that_come_and_go_leave_nothing() {
         }
     }
     let accepted = || engine.counters().iter().map(|counters| counters.accepted).sum::<u64>();
-    // Those that were gone before they were looked at were never announced.
-    until(|| accepted() > 300);
+    // Those that were gone before they were looked at were never announced: on a busy machine many.
+    until(|| accepted() > 20);
     until(|| engine.counters().iter().all(|counters| counters.connections == 0));
     engine.stop().expect("it stops");
 }
