@@ -314,7 +314,8 @@ impl Engine {
 
     /// A shard needs nothing of an adopted log any more. When that is true of all, it goes. The
     /// shards keep it in their tables until the next start: it costs them nothing.
-    /// One that cannot be removed is tried again at the next start: it is in nobody's way.
+    /// If that fails it is in nobody's way: the next start tries again as long as the table names it;
+    /// a directory that the table names no more stays until somebody removes it.
     fn released(&mut self, shard: ShardId, log: LogId) {
         let shards = self.released.entry(log).or_default();
         shards.insert(shard);

@@ -107,9 +107,9 @@ pub fn restore(found: Found, settings: &Settings) -> Restored {
         let later = firsts.range((log, epoch + 1)..=(log, u64::MAX)).map(|(_, order)| *order);
         // Nothing is written to an adopted log any more.
         let adopted = (log != settings.log).then(|| Order::new(settings.generation, 0));
-        let next = if epoch == 0 { adopted } else { later.min().or(adopted) };
+        let below = if epoch == 0 { adopted } else { later.min().or(adopted) };
         let recorded = recorded_end(&found.manifests, log, epoch);
-        restored.add_epoch(log, epoch, segments, recorded, next);
+        restored.add_epoch(log, epoch, segments, recorded, below);
     }
     for manifest in found.manifests.values() {
         restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
@@ -146,19 +146,19 @@ impl Restored {
     }
 
     /// Adds the segments of one epoch that have no keydir file, up to where the epoch ended.
-    /// `next_epoch`: the first order of later ones.
+    /// `below`: everything in it has a lower order than this, if that is known.
     fn add_epoch(
         &mut self,
         log: LogId,
         epoch: u64,
         segments: Vec<(FoundSegment, u64)>,
         recorded: Option<EpochEnd>,
-        next_epoch: Option<Order>,
+        below: Option<Order>,
     ) {
         if epoch == 0 {
             for (found, length) in segments {
                 if let Ok(content) = found.content {
-                    self.add_compacted(found.segment, length, &content, next_epoch);
+                    self.add_compacted(found.segment, length, &content, below);
                 }
             }
             return;
@@ -177,7 +177,7 @@ impl Restored {
             }
         }
         if verdict.damaged {
-            let clean_from = log_end::clean_from(&found, verdict.last_batch).or(next_epoch);
+            let clean_from = log_end::clean_from(&found, verdict.last_batch).or(below);
             self.losses.push(clean_from.map(|order| Order(order.0.saturating_sub(1))));
         }
     }
@@ -207,13 +207,13 @@ impl Restored {
         }
     }
 
-    /// `upto`: all its records have a lower order than this, if that is known.
+    /// `below` is as for an epoch.
     fn add_compacted(
         &mut self,
         id: SegmentId,
         length: u64,
         content: &ScannedSegment,
-        upto: Option<Order>,
+        below: Option<Order>,
     ) {
         let compacted = content.header.and_then(|header| header.compacted);
         let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
@@ -232,7 +232,7 @@ impl Restored {
             self.add_batch(slot, &batch.records, &batch.bad_records);
         }
         if lost {
-            self.losses.push(compacted.map(|compacted| compacted.cleaned_at).or(upto));
+            self.losses.push(compacted.map(|compacted| compacted.cleaned_at).or(below));
         }
     }
 
