@@ -4,7 +4,8 @@
 //!     cargo run --release -p stator-simulate -- --from 4711 --seeds 1
 //!
 //! `--kind storage` or `--kind node` runs seeds of that world alone; otherwise they take turns.
-//! `--aloud 1` tells every event and effect. Exits with 1 if a seed failed, and prints the line that runs it again.
+//! `--aloud 1` tells every event and effect. Exits with 1 if a seed failed, or did not end within some
+//! minutes, and prints the line that runs it again.
 
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -33,9 +34,15 @@ const KINDS: [Kind; 2] = [
     Kind { name: "node", run: node::run, run_aloud: node::run_aloud },
 ];
 
+/// A seed takes less than a second: one that takes this long will never end.
+const SEED_TIME_MAX: Duration = Duration::from_secs(180);
+
 thread_local! {
     static SEED: Cell<(&'static str, u64)> = const { Cell::new(("", 0)) };
 }
+
+/// What each thread runs, and since when; a thread that is done has nothing.
+type Running = Mutex<Vec<Option<(&'static str, u64, Instant)>>>;
 
 struct Arguments {
     from: u64,
@@ -50,16 +57,22 @@ fn main() {
     let arguments = parse();
     std::panic::set_hook(Box::new(|panic| {
         let (kind, seed) = SEED.get();
-        eprintln!("{kind} seed {seed} failed: {panic}");
-        eprintln!("SEED={seed} cargo test --test simulation {kind}::one_seed -- --nocapture");
-        std::process::exit(1);
+        fail(kind, seed, &panic.to_string());
     }));
     println!("seeds from {}", arguments.from);
     let (next, total) = (AtomicU64::new(0), Mutex::new(Report::default()));
+    let running: Running = Mutex::new(vec![None; arguments.jobs as usize]);
     let start = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
-            scope.spawn(|| work(&arguments, start, &next, &total));
+        let workers: Vec<_> = (0..arguments.jobs as usize)
+            .map(|job| {
+                let (arguments, next, total, running) = (&arguments, &next, &total, &running);
+                scope.spawn(move || work(arguments, start, next, total, job, running))
+            })
+            .collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            std::thread::sleep(Duration::from_millis(50));
+            watch(&running);
         }
     });
     let total = total.into_inner().expect("no thread panicked: the hook would have exited");
@@ -70,19 +83,46 @@ fn main() {
     println!("{per_core:.0} events per core-second, {} threads", arguments.jobs);
 }
 
-fn work(arguments: &Arguments, start: Instant, next: &AtomicU64, total: &Mutex<Report>) {
+/// Prints the line that runs the seed again, and ends the process.
+fn fail(kind: &str, seed: u64, why: &str) -> ! {
+    eprintln!("{kind} seed {seed} failed: {why}");
+    eprintln!("SEED={seed} cargo test --test simulation {kind}::one_seed -- --nocapture");
+    std::process::exit(1);
+}
+
+/// Fails if a seed does not end: without its number nobody could ever look at it.
+fn watch(running: &Running) {
+    let running = running.lock().expect("no thread panics and lives");
+    let late = running.iter().flatten().find(|(_, _, since)| since.elapsed() > SEED_TIME_MAX);
+    if let Some((kind, seed, since)) = late {
+        let cpu = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        fail(kind, *seed, &format!("not ended after {:?}; the process: {cpu}", since.elapsed()));
+    }
+}
+
+fn work(
+    arguments: &Arguments,
+    start: Instant,
+    next: &AtomicU64,
+    total: &Mutex<Report>,
+    job: usize,
+    running: &Running,
+) {
+    let runs = |what| running.lock().expect("no thread panics and lives")[job] = what;
     let limit = Duration::from_secs(arguments.seconds);
     while start.elapsed() < limit {
         let index = next.fetch_add(1, Relaxed);
         if index >= arguments.seeds {
-            return;
+            break;
         }
         let seed = arguments.from.wrapping_add(index);
         let kind = arguments.kind.unwrap_or(KINDS[(seed % 2) as usize]);
         SEED.set((kind.name, seed));
+        runs(Some((kind.name, seed, Instant::now())));
         let report = if arguments.aloud == 0 { (kind.run)(seed) } else { (kind.run_aloud)(seed) };
         total.lock().expect("no thread panics and lives").join(&report);
     }
+    runs(None);
 }
 
 fn parse() -> Arguments {
