@@ -81,7 +81,7 @@ pub use settings::Settings;
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// Requests that waited for room and go on in one turn: they must not hold up those who read.
-const RESUMED_PER_TURN: usize = 256;
+const RESUMED_PER_TURN: usize = 1024;
 
 /// Entries of keydirs that one turn looks at for tombstones to reap.
 const REAPED_PER_SWEEP: usize = 512;
