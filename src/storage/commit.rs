@@ -24,6 +24,9 @@ use crate::storage::batch::BatchHeader;
 use crate::storage::location::SegmentSlot;
 use crate::storage::record::Order;
 
+/// Buffers that are kept for batches to come: as many as a segment of 32 MiB has, of 256 KiB.
+const SPARES_MAX: usize = 128;
+
 /// How batches are formed.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -94,7 +97,8 @@ pub struct Commit {
     unsynced_bytes: usize,
     /// Those of them in the open batch.
     open_bytes: usize,
-    spare: Option<AlignedBuffer>,
+    /// Buffers for batches to come: fresh memory costs the kernel's zeroing of each page.
+    spares: Vec<AlignedBuffer>,
 }
 
 impl Commit {
@@ -115,7 +119,7 @@ impl Commit {
             wanted_upto: 0,
             unsynced_bytes: 0,
             open_bytes: 0,
-            spare: None,
+            spares: Vec::new(),
         }
     }
 
@@ -192,7 +196,7 @@ impl Commit {
         let needed = (BATCH_HEADER_BYTES + length).next_multiple_of(PAGE_BYTES) as u32;
         assert!(needed <= room, "the caller found a place with room for the record");
         let limit = self.settings.batch_bytes.max(needed).min(room);
-        let mut buffer = match self.spare.take() {
+        let mut buffer = match self.spares.pop() {
             Some(spare) if spare.capacity() >= limit as usize => spare,
             _ => AlignedBuffer::with_capacity(limit as usize),
         };
@@ -233,6 +237,19 @@ impl Commit {
         (offset, order)
     }
 
+    /// Keeps buffers that nobody reads any more for batches to come.
+    pub fn keep_spares(&mut self, buffers: impl IntoIterator<Item = AlignedBuffer>) {
+        let whole =
+            |buffer: &AlignedBuffer| buffer.capacity() >= self.settings.batch_bytes as usize;
+        let room = SPARES_MAX.saturating_sub(self.spares.len());
+        self.spares.extend(buffers.into_iter().filter(whole).take(room));
+    }
+
+    /// Gives their memory back: nothing was written for a while.
+    pub fn free_spares(&mut self) {
+        self.spares = Vec::new();
+    }
+
     /// Whether the open batch should be closed now, at the end of a turn.
     pub fn close_due(&self) -> bool {
         let Some(open) = &self.open else { return false };
@@ -246,7 +263,7 @@ impl Commit {
     pub fn close(&mut self) -> Option<&ClosedBatch> {
         let open = self.open.take()?;
         if open.records == 0 {
-            self.spare = Some(open.buffer);
+            self.keep_spares([open.buffer]);
             return None;
         }
         let (records, first_order) = (open.records, open.first_order);
@@ -333,7 +350,7 @@ impl Commit {
         }
         let mut exact = AlignedBuffer::with_capacity(buffer.len());
         exact.extend(&buffer);
-        self.spare = Some(buffer);
+        self.keep_spares([buffer]);
         Arc::new(exact)
     }
 

@@ -167,7 +167,7 @@ impl Store {
         let segment = self.segments.get_mut(slot);
         if segment.residency == Residency::Asked {
             segment.residency = if result.is_ok() { Residency::Resident } else { Residency::Cold };
-            segment.image = None;
+            self.drop_image(slot);
         }
     }
 
@@ -351,6 +351,13 @@ impl Store {
         self.lanes.consider_compaction = true;
     }
 
+    /// Its records are read elsewhere from now on, if at all.
+    fn drop_image(&mut self, slot: SegmentSlot) {
+        if let Some(image) = self.segments.get_mut(slot).image.take() {
+            self.commit.keep_spares(image.into_buffers());
+        }
+    }
+
     /// Complete segments leave the write buffer: they become resident, or cold.
     fn settle_images(&mut self, out: &mut Outbox<Effect>) {
         let settled = |segment: &Segment| {
@@ -360,9 +367,8 @@ impl Store {
         };
         while let Some(slot) = self.segments.find(settled) {
             self.make_resident(slot, out);
-            let segment = self.segments.get_mut(slot);
-            if segment.residency == Residency::Cold {
-                segment.image = None;
+            if self.segments.get(slot).residency == Residency::Cold {
+                self.drop_image(slot);
             }
         }
     }
@@ -569,7 +575,7 @@ impl Store {
             assert_eq!(segment.live_bytes, 0, "{}: all its records were copied", segment.id);
             let own = segment.id.log == self.settings.log;
             segment.stage = if own { Stage::Retired } else { Stage::Released };
-            segment.image = None;
+            self.drop_image(*slot);
         }
     }
 

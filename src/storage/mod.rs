@@ -819,6 +819,7 @@ impl Store {
 
     /// Says on the disk how far the log is synced.
     fn checkpoint(&mut self, out: &mut Outbox<Effect>) {
+        self.commit.free_spares();
         let Some(active) = self.active else { return };
         if self.room(active) < PAGE_BYTES as u32 {
             self.seal(out);

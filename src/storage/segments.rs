@@ -147,6 +147,11 @@ impl Image {
         batch.get((offset - start) as usize..)
     }
 
+    /// Its memory, as far as nobody else reads it.
+    pub fn into_buffers(self) -> impl Iterator<Item = AlignedBuffer> {
+        self.batches.into_iter().filter_map(|(_, batch)| Arc::into_inner(batch))
+    }
+
     /// Its size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.batches.iter().map(|(_, batch)| batch.len()).sum()
