@@ -200,7 +200,7 @@ mod tests {
             let mesh = Mesh::new(own, exchange.clone(), spin);
             mesh.bell(own).set_ring(Some(ring.number()));
             let eventfd = Rc::new(mesh.bell(own).eventfd().expect("descriptors are left"));
-            ring.read(Token::Notified, &eventfd, vec![0; 8], 0, u64::MAX, false);
+            ring.read(Token::Notified, &eventfd, vec![0; 8], 0, u64::MAX);
             Self { clock: Clock::start(), ring, mesh, own }
         }
 

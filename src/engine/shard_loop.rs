@@ -187,7 +187,7 @@ impl<M: Machine> ShardLoop<M> {
         let bell = self.hands.mesh.bell(self.shard);
         bell.set_ring(Some(self.hands.ring.number()));
         let eventfd = Rc::new(bell.eventfd()?);
-        self.hands.ring.read(Token::Notified, &eventfd, vec![0; 8], 0, u64::MAX, false);
+        self.hands.ring.read(Token::Notified, &eventfd, vec![0; 8], 0, u64::MAX);
         self.deliver(Event::Start);
         let mut completions = Vec::new();
         let result = loop {
@@ -212,7 +212,7 @@ impl<M: Machine> ShardLoop<M> {
         self.foresee(completions);
         for completion in completions.drain(..) {
             if completion.token == Token::Notified {
-                self.hands.ring.read(Token::Notified, eventfd, vec![0; 8], 0, u64::MAX, false);
+                self.hands.ring.read(Token::Notified, eventfd, vec![0; 8], 0, u64::MAX);
             } else {
                 self.on_completion(completion);
             }

@@ -115,7 +115,7 @@ fn more_submissions_than_the_queue_holds_are_all_made() {
     let file = Rc::new(OwnedFd::from(file));
     let mut ring = small();
     for number in 0..50 {
-        ring.read(Token::Disk(number), &file, vec![1; 16], 8, 0, false);
+        ring.read(Token::Disk(number), &file, vec![1; 16], 8, 0);
     }
     for _ in 0..50 {
         let completion = next(&mut ring);
