@@ -3,9 +3,12 @@
 //! Each writer counts upwards in keys of its own: a key's value is the number of the last write.
 //! After a kill at a random moment the node is started again, with another number of shards if
 //! several are given, and every key must show its last acknowledged number or the one that was in
-//! flight: a lower one is a lost write, a higher one was never written, nil is a lost key.
+//! flight: a lower one is a lost write, a higher one was never written, nil is a lost key. And a walk
+//! over all keys must show each of them once: a shard that kept what has moved to another would show
+//! it twice.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -88,7 +91,7 @@ fn run(args: &Args) -> io::Result<String> {
         acknowledged += write_and_kill(args, &mut node, &mut known, after)?;
     }
     Ok(format!(
-        "{} kills, {acknowledged} acknowledged writes, none missing; slowest start {} ms",
+        "{} kills, {acknowledged} acknowledged writes, none missing, no key twice; slowest start {} ms",
         args.kills,
         slowest.as_millis()
     ))
@@ -158,6 +161,7 @@ fn write(port: u16, writer: u64, keys: u64, mut known: Known, over: &AtomicBool)
 /// Every key must show what was acknowledged, or what was tried after that.
 fn check(port: u16, known: &[Known]) -> Result<(), String> {
     let mut client = Client::connect(port).map_err(|error| error.to_string())?;
+    let mut present = BTreeSet::new();
     for (writer, known) in known.iter().enumerate() {
         for (key, (acknowledged, tried)) in known {
             let name = name(writer as u64, *key);
@@ -169,6 +173,9 @@ fn check(port: u16, known: &[Known]) -> Result<(), String> {
                 Some(value) => value.split(':').next().and_then(|number| number.parse().ok()),
                 None => Some(0),
             };
+            if found.is_some() {
+                present.insert(name.clone());
+            }
             let good = number.is_some_and(|number| (*acknowledged..=*tried).contains(&number));
             if !good {
                 let shown = found.map(|value| value.chars().take(20).collect::<String>());
@@ -178,7 +185,22 @@ fn check(port: u16, known: &[Known]) -> Result<(), String> {
             }
         }
     }
-    Ok(())
+    check_walk(&mut client, &present)
+}
+
+/// What the node counts and what a walk shows is what there is, each key once.
+fn check_walk(client: &mut Client, present: &BTreeSet<String>) -> Result<(), String> {
+    let size = client.ask(&["DBSIZE"]).map_err(|error| format!("DBSIZE: {error}"))?;
+    if size != format!(":{}", present.len()) {
+        return Err(format!("{} keys can be read, DBSIZE says {size}", present.len()));
+    }
+    let mut shown = client.walk().map_err(|error| format!("SCAN: {error}"))?;
+    shown.sort_unstable();
+    if shown.iter().eq(present) {
+        return Ok(());
+    }
+    let twice = shown.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| &pair[0]);
+    Err(format!("{} keys can be read, SCAN shows {}; twice: {twice:?}", present.len(), shown.len()))
 }
 
 fn name(writer: u64, key: u64) -> String {
@@ -206,6 +228,35 @@ impl Client {
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
+    }
+
+    fn ask(&mut self, words: &[&str]) -> io::Result<String> {
+        let mut request = Vec::new();
+        command(&mut request, words);
+        self.send(&request)?;
+        self.line()
+    }
+
+    /// All keys, as SCAN shows them.
+    fn walk(&mut self) -> io::Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let outer = self.ask(&["SCAN", &cursor, "COUNT", "100"])?;
+            let next = self.bulk()?;
+            let inner = self.line()?;
+            let count = inner.strip_prefix('*').and_then(|count| count.parse::<usize>().ok());
+            let (true, Some(next), Some(count)) = (outer == "*2", next, count) else {
+                return Err(io::Error::other(format!("{outer} {inner}")));
+            };
+            for _ in 0..count {
+                keys.extend(self.bulk()?);
+            }
+            if next == "0" {
+                return Ok(keys);
+            }
+            cursor = next;
+        }
     }
 
     fn line(&mut self) -> io::Result<String> {
