@@ -40,8 +40,30 @@ Examples:
 pub enum Command {
     /// Measure two servers in turns, and print medians and the ratio A/B.
     Compare(CompareArgs),
+    /// Be eight kinds of client that no server wants, beside another run that measures what they cost.
+    Hostile(HostileArgs),
     /// Draw histogram logs as one SVG: latency by percentile, both axes logarithmic.
     Plot(PlotArgs),
+}
+
+/// Options of hostile clients.
+#[derive(Args, Clone, Debug)]
+pub struct HostileArgs {
+    /// The server's address.
+    #[arg(short, long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
+    pub server: String,
+
+    /// How long.
+    #[arg(short, long, default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+
+    /// How many clients of each kind a second.
+    #[arg(short, long, default_value_t = 10.0, value_parser = rate)]
+    pub rate: f64,
+
+    /// The seed of garbage.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// Options of a run.

@@ -11,7 +11,7 @@
 //! - *It takes errors for answers.* They are counted by their first word ([`record`]).
 //!
 //! The rest: what is asked ([`workload`], [`zipf`], [`contexts`], [`rng`]), how a run goes ([`run`],
-//! [`thread`], [`args`]), and what comes of it ([`report`], [`cpu`], [`hlog`], [`plot`],
+//! [`thread`], [`args`]), clients that nobody wants ([`hostile`]), and what comes of it ([`report`], [`cpu`], [`hlog`], [`plot`],
 //! [`compare`]).
 
 pub mod args;
@@ -21,6 +21,7 @@ pub mod connection;
 pub mod contexts;
 pub mod cpu;
 pub mod hlog;
+pub mod hostile;
 pub mod plot;
 pub mod record;
 pub mod recorder;

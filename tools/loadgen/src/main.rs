@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use stator_loadgen::args::{Cli, Command, RunArgs};
-use stator_loadgen::{compare, plot, run};
+use stator_loadgen::{compare, hostile, plot, run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -26,6 +26,7 @@ fn act(cli: &Cli, stop: &AtomicBool) -> Result<(), String> {
     match &cli.command {
         None => single(&cli.run, stop, &mut out),
         Some(Command::Compare(args)) => compare::run(args, stop, &mut out, &mut io::stderr()),
+        Some(Command::Hostile(args)) => hostile::run(args, stop, &mut out),
         Some(Command::Plot(args)) => plot::run(args),
     }
 }

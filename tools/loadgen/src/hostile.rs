@@ -1,0 +1,175 @@
+//! Clients that no server wants, one thread for each kind: what they cost those that behave is
+//! measured by another run beside this one. None of it may hang a server, crash it, or fill its memory.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::args::HostileArgs;
+use crate::rng::Rng;
+
+/// How long an answer, or room for more, is waited for.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Commands that are sent at once.
+const PIPELINED: usize = 10_000;
+
+/// Connections of one kind that stay open. Beyond it the oldest goes.
+const HELD_MAX: usize = 64;
+
+/// Bytes for a server whose answers are never read.
+const UNREAD_BYTES: usize = 4 * 1024 * 1024;
+
+/// What came of one of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcomes {
+    tried: u64,
+    answered: u64,
+    closed: u64,
+    open: u64,
+    refused: u64,
+}
+
+/// One kind of bad client.
+struct Kind {
+    name: &'static str,
+    bytes: fn(&mut Rng) -> Vec<u8>,
+    /// Nothing is read, and the connection stays.
+    held: bool,
+}
+
+const KINDS: [Kind; 8] = [
+    Kind { name: "garbage", bytes: garbage, held: false },
+    Kind {
+        name: "a key of 4 GiB",
+        bytes: |_| b"*2\r\n$3\r\nGET\r\n$4294967296\r\n".to_vec(),
+        held: false,
+    },
+    Kind {
+        name: "4 billion arguments",
+        bytes: |_| b"*4294967296\r\n$3\r\nGET\r\n".to_vec(),
+        held: false,
+    },
+    Kind { name: "nested arrays", bytes: |_| b"*1\r\n".repeat(10_000), held: false },
+    Kind {
+        name: "half a request, held",
+        bytes: |_| b"*2\r\n$3\r\nGET\r\n$900\r\nabc".to_vec(),
+        held: true,
+    },
+    Kind {
+        name: "10,000 at once",
+        bytes: |_| b"*1\r\n$4\r\nPING\r\n".repeat(PIPELINED),
+        held: false,
+    },
+    Kind { name: "answers never read", bytes: never_read, held: true },
+    Kind {
+        name: "HTTP",
+        bytes: |_| b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        held: false,
+    },
+];
+
+fn garbage(rng: &mut Rng) -> Vec<u8> {
+    (0..4096).map(|_| rng.next_u64() as u8).collect()
+}
+
+fn never_read(_: &mut Rng) -> Vec<u8> {
+    let word = "x".repeat(16 * 1024);
+    let echo = format!("*2\r\n$4\r\nECHO\r\n${}\r\n{word}\r\n", word.len());
+    echo.as_bytes().repeat(UNREAD_BYTES / echo.len())
+}
+
+/// Runs all kinds until the time is over, then says what each got.
+///
+/// # Errors
+///
+/// If the server does not answer afterwards.
+pub fn run(args: &HostileArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<(), String> {
+    let until = Instant::now() + args.duration;
+    let outcomes: Vec<Outcomes> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            KINDS.iter().map(|kind| scope.spawn(move || repeat(kind, args, until, stop))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no kind panics")).collect()
+    });
+    let head = ("bad clients", "tried", "answered", "closed", "open", "refused");
+    let line = |name: &str, cells: [String; 5]| {
+        let [tried, answered, closed, open, refused] = cells;
+        format!("{name:<22} {tried:>7} {answered:>9} {closed:>7} {open:>7} {refused:>8}")
+    };
+    let headings = [head.1, head.2, head.3, head.4, head.5].map(str::to_owned);
+    let mut lines = vec![line(head.0, headings)];
+    for (kind, got) in KINDS.iter().zip(&outcomes) {
+        let cells = [got.tried, got.answered, got.closed, got.open, got.refused];
+        lines.push(line(kind.name, cells.map(|count| count.to_string())));
+    }
+    writeln!(out, "{}", lines.join("\n")).map_err(|error| error.to_string())?;
+    still_answers(&args.server).map_err(|error| format!("the server does not answer now: {error}"))
+}
+
+fn repeat(kind: &Kind, args: &HostileArgs, until: Instant, stop: &AtomicBool) -> Outcomes {
+    let mut rng = Rng::from_seed(args.seed);
+    let mut outcomes = Outcomes::default();
+    let mut held = std::collections::VecDeque::new();
+    let mut next = Instant::now();
+    while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+        outcomes.tried += 1;
+        let bytes = (kind.bytes)(&mut rng);
+        match act(kind, &args.server, &bytes, &mut outcomes) {
+            Ok(Some(stream)) => held.push_back(stream),
+            Ok(None) => {}
+            Err(_) => outcomes.refused += 1,
+        }
+        if held.len() > HELD_MAX {
+            held.pop_front();
+        }
+        next += Duration::from_secs_f64(1.0 / args.rate);
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    outcomes
+}
+
+/// Sends it, and waits for what comes. The stream, if it is to be held.
+fn act(
+    kind: &Kind,
+    server: &str,
+    bytes: &[u8],
+    outcomes: &mut Outcomes,
+) -> io::Result<Option<TcpStream>> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // A server that closes, or takes no more, is within its rights.
+    let _ = stream.write_all(bytes);
+    if kind.held {
+        outcomes.open += 1;
+        return Ok(Some(stream));
+    }
+    let mut buffer = vec![0; 64 * 1024];
+    let mut answered = false;
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => outcomes.closed += 1,
+            Ok(_) => {
+                answered = true;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => outcomes.open += 1,
+            Err(_) => outcomes.closed += 1,
+        }
+        outcomes.answered += u64::from(answered);
+        return Ok(None);
+    }
+}
+
+fn still_answers(server: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer)?;
+    if &answer == b"+PONG\r\n" {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&answer).into_owned()))
+}
