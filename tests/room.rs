@@ -28,6 +28,7 @@ use stator::protocol::shard::Peer;
 use stator::protocol::shard::Settings;
 use stator::protocol::shard::Shard;
 use stator::protocol::version::ContextSecret;
+use stator::sim::disk::Completion;
 use stator::sim::disk::Dials;
 use stator::sim::disk::Disk;
 use stator::storage;
@@ -169,6 +170,21 @@ fn a_stop_refuses_those_that_wait() {
     assert!(world.stopped);
 }
 
+/// A log that is stopped lets its driver go: who waits for a record by then is answered before.
+#[test]
+fn a_stop_answers_those_who_wait_for_a_record() {
+    let mut world = World::cold(WRITES);
+    world.reads_stall = true;
+    world.say(READER, &get(&key(0)));
+    world.say(WRITER, b"SCAN 0 COUNT 1000\r\n");
+    world.handle(Event::Stop);
+    world.settle();
+    assert!(world.stopped);
+    for connection in [READER, WRITER] {
+        assert_eq!(world.take(connection), "-BUSY this node is stopping\r\n");
+    }
+}
+
 /// One client's pipeline means what its commands mean one after the other, whichever of them wait
 /// for room and whichever for a cold record.
 #[test]
@@ -246,6 +262,8 @@ struct World {
     disk: Disk,
     /// Nothing that the disk does ends.
     stalled: bool,
+    /// No read for a request ends.
+    reads_stall: bool,
     out: Outbox<Effect>,
     now: Instant,
     heard: Vec<(ConnectionId, Vec<u8>)>,
@@ -262,6 +280,7 @@ impl World {
             shard: Shard::new(settings(durability, change), 7),
             disk: Disk::new(Rng::from_seed(1), Dials::default()),
             stalled: false,
+            reads_stall: false,
             out: Outbox::default(),
             now: Instant::START,
             heard: Vec::new(),
@@ -274,6 +293,20 @@ impl World {
             world.handle(Event::Accepted { connection, peer });
         }
         world.settle();
+        world
+    }
+
+    /// The same with so many keys, of which few records are in memory and requests wait for 300 ms.
+    fn cold(keys: usize) -> Self {
+        let mut world = World::new(SYNC, |storage, node| {
+            (storage.resident_bytes_max, storage.cache_bytes_max) = (0, VALUE_BYTES);
+            node.request_timeout = Duration::from_millis(300);
+        });
+        for number in 0..keys {
+            world.say(WRITER, &set(&key(number), &value(number)));
+            world.pass(Duration::from_millis(5));
+        }
+        assert_eq!(world.take(WRITER), "+OK\r\n".repeat(keys));
         world
     }
 
@@ -310,7 +343,7 @@ impl World {
         let until = self.now + time;
         loop {
             let disk_at = self.disk.next_at().filter(|_| !self.stalled);
-            let deadline = self.shard.deadline();
+            let deadline = self.shard.deadline().filter(|_| !self.stopped);
             let Some(at) = [disk_at, deadline].into_iter().flatten().min() else { break };
             if at > until {
                 break;
@@ -318,6 +351,9 @@ impl World {
             self.now = self.now.max(at);
             if disk_at == Some(at) {
                 let completion = self.disk.complete().expect("its time has come");
+                if self.reads_stall && matches!(completion, Completion::Read(..)) {
+                    continue;
+                }
                 self.handle(Event::Disk(completion.event()));
             } else {
                 self.handle(Event::Tick);

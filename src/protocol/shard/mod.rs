@@ -449,6 +449,7 @@ impl Shard {
                 Notice::Released(log) => out.push(Effect::Released(log)),
                 Notice::Poisoned => self.on_poisoned(now, resident, out),
                 Notice::Stopped => {
+                    self.refuse_rest(now, resident, out);
                     if !std::mem::replace(&mut self.stop_told, true) {
                         out.push(Effect::Stopped);
                     }
@@ -519,6 +520,19 @@ impl Shard {
         while let Some(waiting) = self.keeper.parked.next_roomless() {
             self.keeper.count_error(error);
             self.answer_error(now, waiting.asked.origin, error, resident, out);
+        }
+    }
+
+    /// The log is stopped: those who wait for a record of it are told so. The driver goes after this,
+    /// and whoever has no answer by then would get none.
+    fn refuse_rest(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        let waiting = self.keeper.parked.all_waiting().into_iter().map(|one| one.asked.origin);
+        let walks = std::mem::take(&mut self.keeper.walks).into_values().flatten();
+        let paused = std::mem::take(&mut self.keeper.paused_walks);
+        let walks = walks.chain(paused).map(|(origin, _)| origin);
+        for origin in waiting.chain(walks).collect::<Vec<Origin>>() {
+            self.keeper.count_error(RequestError::Stopping);
+            self.answer_error(now, origin, RequestError::Stopping, resident, out);
         }
     }
 

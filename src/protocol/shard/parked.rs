@@ -270,15 +270,23 @@ impl Parked {
 
     /// Requests that waited too long for a read. What they wait for may still come, for others.
     pub(super) fn late_waiting(&mut self, now: Instant) -> Vec<Waiting> {
-        let mut late = Vec::new();
+        self.take_waiting(|one| one.asked.deadline <= now)
+    }
+
+    /// All requests that wait for a read.
+    pub(super) fn all_waiting(&mut self) -> Vec<Waiting> {
+        self.take_waiting(|_| true)
+    }
+
+    fn take_waiting(&mut self, is_taken: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let mut all = Vec::new();
         for queue in self.by_ticket.values_mut() {
             let waiting = std::mem::take(&mut queue.waiting);
-            let (gone, stays) = waiting.into_iter().partition(|one| one.asked.deadline <= now);
+            let (taken, stays): (Vec<_>, Vec<_>) = waiting.into_iter().partition(&is_taken);
             queue.waiting = stays;
-            let gone: Vec<Waiting> = gone;
-            late.extend(gone);
+            all.extend(taken);
         }
-        self.bytes -= late.iter().map(Waiting::bytes).sum::<usize>();
-        late
+        self.bytes -= all.iter().map(Waiting::bytes).sum::<usize>();
+        all
     }
 }
