@@ -44,6 +44,9 @@ const VALUE_BYTES: usize = 1000;
 /// Several segments of writes.
 const WRITES: usize = 400;
 
+/// A request that is given 300 ms is answered after this: a shard looks every 100 ms.
+const IN_TIME: Duration = Duration::from_millis(401);
+
 const SYNC: Durability = Durability::Sync;
 const INTERVAL: Durability = Durability::Interval(Interval {
     time: Duration::from_millis(1000),
@@ -133,6 +136,24 @@ fn a_wait_ends_with_the_time_of_the_request() {
         world.say(READER, &get(&key(number)));
         assert_eq!(world.take(READER), "$-1\r\n", "{number} was refused and stored");
     }
+}
+
+/// Replies wait for a sync in the order of their records: one whose client has patience must not
+/// hold up those behind it.
+#[test]
+fn a_patient_request_makes_nobody_else_wait() {
+    let mut world = World::new(SYNC, |_, node| node.request_timeout = Duration::from_millis(300));
+    world.stalled = true;
+    let words = [bulk("DYN.PUT"), bulk("key"), bulk(""), bulk("value")].concat();
+    let patience = [bulk("TIMEOUT"), bulk("600000")].concat();
+    world.say(WRITER, format!("*6\r\n{words}{patience}").as_bytes());
+    world.say(READER, &get("key"));
+    world.pass(IN_TIME);
+    assert!(world.take(READER).starts_with("-TIMEOUT"));
+    assert_eq!(world.take(WRITER), "");
+    world.stalled = false;
+    world.settle();
+    assert!(world.take(WRITER).starts_with('$'));
 }
 
 #[test]

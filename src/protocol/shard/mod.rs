@@ -575,10 +575,8 @@ impl Shard {
     }
 
     fn answer_late(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
-        let mut late: Vec<Origin> = Vec::new();
-        while let Some(held) = self.keeper.parked.next_late_held(now.monotonic) {
-            late.push(held.origin);
-        }
+        let held = self.keeper.parked.late_held(now.monotonic);
+        let mut late: Vec<Origin> = held.into_iter().map(|held| held.origin).collect();
         let waiting = self.keeper.parked.late_waiting(now.monotonic);
         late.extend(waiting.into_iter().map(|waiting| waiting.asked.origin));
         self.keeper.counters.timeouts += late.len() as u64;
