@@ -8,6 +8,7 @@ use std::sync::Arc;
 use stator::base::id::ConnectionId;
 use stator::base::id::LogId;
 use stator::base::id::ShardId;
+use stator::base::limits::OUTSTANDING_MAX;
 use stator::base::outbox::Outbox;
 use stator::base::rng::Rng;
 use stator::base::time::Duration;
@@ -156,6 +157,66 @@ fn a_patient_request_makes_nobody_else_wait() {
     assert!(world.take(WRITER).starts_with('$'));
 }
 
+/// What a session holds back behind others counts from when it was read: once it is too late, it is
+/// not begun.
+#[test]
+fn a_long_pipeline_is_answered_in_the_time_of_one_request() {
+    let mut world = World::cold(WRITES);
+    world.reads_stall = true;
+    let requests = 3 * OUTSTANDING_MAX;
+    let pipeline: Vec<u8> = (0..requests).flat_map(|number| get(&key(number % 8))).collect();
+    world.say(READER, &pipeline);
+    world.pass(IN_TIME);
+    let heard = world.take(READER);
+    let count = |word: &str| heard.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!((count("-TIMEOUT"), count("-BUSY")), (OUTSTANDING_MAX, requests - OUTSTANDING_MAX));
+}
+
+/// A step that waits for a record tells in time what it has, and the next goes on there.
+#[test]
+fn a_step_of_a_walk_ends_in_time_with_what_it_has() {
+    let mut world = World::cold(WRITES);
+    let (mut cursor, mut met, mut parted, mut late) = ("0".to_owned(), Vec::new(), 0, 0);
+    loop {
+        world.say(READER, format!("SCAN {cursor} COUNT 1000\r\n").as_bytes());
+        world.pass(Duration::from_millis(10));
+        world.reads_stall = true;
+        world.pass(IN_TIME);
+        world.let_reads_end();
+        let heard = world.take(READER);
+        if heard.starts_with("-TIMEOUT") {
+            late += 1;
+            assert!(late < 10, "it gets nowhere");
+            continue;
+        }
+        let mut words = heard.lines().filter(|line| !line.starts_with(['*', '$']));
+        cursor = words.next().expect("a cursor").to_owned();
+        met.extend(words.map(str::to_owned));
+        if cursor == "0" {
+            break;
+        }
+        parted += 1;
+    }
+    assert!(parted > 0, "no step was too long");
+    met.sort();
+    let mut all: Vec<String> = (0..WRITES).map(key).collect();
+    all.sort();
+    assert_eq!(met, all);
+}
+
+/// Half a count is none.
+#[test]
+fn a_count_of_keys_fails_in_time() {
+    let mut world = World::cold(WRITES);
+    world.reads_stall = true;
+    world.say(WRITER, format!("CLUSTER KEYSLOT {}\r\n", key(1)).as_bytes());
+    let slot = world.take(WRITER);
+    let slot = slot.trim().trim_start_matches(':');
+    world.say(READER, format!("CLUSTER COUNTKEYSINSLOT {slot}\r\n").as_bytes());
+    world.pass(IN_TIME);
+    assert!(world.take(READER).starts_with("-TIMEOUT"));
+}
+
 #[test]
 fn too_many_that_wait_are_refused() {
     let most = 100 * VALUE_BYTES;
@@ -285,6 +346,7 @@ struct World {
     stalled: bool,
     /// No read for a request ends.
     reads_stall: bool,
+    stalled_reads: Vec<Completion>,
     out: Outbox<Effect>,
     now: Instant,
     heard: Vec<(ConnectionId, Vec<u8>)>,
@@ -302,6 +364,7 @@ impl World {
             disk: Disk::new(Rng::from_seed(1), Dials::default()),
             stalled: false,
             reads_stall: false,
+            stalled_reads: Vec::new(),
             out: Outbox::default(),
             now: Instant::START,
             heard: Vec::new(),
@@ -373,6 +436,7 @@ impl World {
             if disk_at == Some(at) {
                 let completion = self.disk.complete().expect("its time has come");
                 if self.reads_stall && matches!(completion, Completion::Read(..)) {
+                    self.stalled_reads.push(completion);
                     continue;
                 }
                 self.handle(Event::Disk(completion.event()));
@@ -382,6 +446,13 @@ impl World {
             self.handle(Event::TurnEnd);
         }
         self.now = until;
+    }
+
+    fn let_reads_end(&mut self) {
+        self.reads_stall = false;
+        for completion in std::mem::take(&mut self.stalled_reads) {
+            self.handle(Event::Disk(completion.event()));
+        }
     }
 
     fn handle(&mut self, event: Event<'_>) {

@@ -14,6 +14,9 @@
 //!
 //! - A reply that tells of a write leaves only after the write is as durable as its namespace says:
 //!   it is held in `parked` until the log's own word that the record is synced.
+//! - A request is answered by its deadline, which counts from when all of it was read: the core that
+//!   holds it looks every [`SWEEP_EVERY`]. Only what its client asked before it, with more patience,
+//!   may keep the answer back.
 //! - Each event ends with everything said: the driver may stop calling at any event, and a crash
 //!   there loses nothing that was told.
 
@@ -55,6 +58,7 @@ use crate::protocol::shard::keeper::Attempt;
 use crate::protocol::shard::keeper::Keeper;
 use crate::protocol::shard::mesh::Kind;
 use crate::protocol::shard::node::Gathering;
+use crate::protocol::shard::parked::Asked;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
@@ -77,7 +81,7 @@ pub use settings::NodeSettings;
 pub use settings::Settings;
 
 /// While something waits or connections are open, the shard looks this often whether it waits too
-/// long.
+/// long: so much later than its deadline may a request be answered.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// Requests that waited for room and go on in one turn: they must not hold up those who read.
@@ -197,7 +201,8 @@ impl Shard {
 
     /// When [`Event::Tick`] should come, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let busy = !self.open.is_empty() || !self.keeper.parked.is_empty();
+        let waits = !self.keeper.parked.is_empty() || !self.keeper.walks.is_empty();
+        let busy = !self.open.is_empty() || waits;
         let goes_on = !self.keeper.paused_walks.is_empty() || self.keeper.resumes_writes;
         let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
@@ -318,8 +323,10 @@ impl Shard {
             let (request, protocol) = (message.request, message.protocol);
             match message.kind {
                 Kind::Request => {
-                    let command = key_codec::decode(message.body);
-                    self.serve_other_core(now, from, request, protocol, &command, resident);
+                    let (deadline, command) = mesh::awaited(message.body);
+                    let origin = Origin::There(from, request);
+                    let asked = Asked { origin, protocol, deadline };
+                    self.serve_other_core(now, asked, &key_codec::decode(command), resident, out);
                 }
                 Kind::Answer => self.answer(now, request, message.body, resident, out),
                 Kind::Question => match walk::handed_on(message.body) {
@@ -345,17 +352,15 @@ impl Shard {
     fn serve_other_core(
         &mut self,
         now: Now,
-        from: ShardId,
-        request: RequestId,
-        protocol: Protocol,
+        asked: Asked,
         command: &KeyCommand<'_>,
         resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
     ) {
         let mut reply = Vec::new();
-        let origin = Origin::There(from, request);
-        let outcome = self.keeper.execute(now, resident, origin, protocol, command, &mut reply);
+        let outcome = self.keeper.execute(now, resident, asked, command, &mut reply);
         if outcome == Outcome::Done {
-            self.keeper.send_answer(from, request, &reply);
+            self.answer_origin(now, asked.origin, &reply, resident, out);
         }
     }
 
@@ -479,8 +484,7 @@ impl Shard {
             }
             let command = key_codec::decode(&waiting.command);
             let mut reply = Vec::new();
-            let outcome =
-                self.keeper.execute_for(now, resident, waiting.asked, &command, &mut reply);
+            let outcome = self.keeper.execute(now, resident, waiting.asked, &command, &mut reply);
             if outcome == Outcome::Done {
                 self.answer_origin(now, waiting.asked.origin, &reply, resident, out);
             }
@@ -583,6 +587,9 @@ impl Shard {
         for origin in late {
             self.answer_error(now, origin, RequestError::TimedOut, resident, out);
         }
+        for (origin, walk) in self.keeper.late_walks(now.monotonic) {
+            self.go_on(now, origin, walk, resident, out);
+        }
         for waiting in self.keeper.parked.late_roomless(now.monotonic) {
             // Not `-TIMEOUT`: it is known that nothing was stored.
             self.keeper.count_error(RequestError::Busy);
@@ -619,6 +626,7 @@ impl Executor for Hands<'_> {
     fn execute(
         &mut self,
         now: Now,
+        read_at: Instant,
         request: RequestId,
         protocol: Protocol,
         work: Work<'_>,
@@ -633,6 +641,7 @@ impl Executor for Hands<'_> {
                     self.gatherings,
                     connections,
                     now,
+                    read_at,
                     self.resident,
                     self.own_only,
                     request,
@@ -646,15 +655,23 @@ impl Executor for Hands<'_> {
             reply::error(reply, RequestError::Stopping);
             return Outcome::Done;
         }
+        let deadline = self.keeper.deadline_of(read_at, &command.operation);
+        if deadline <= now.monotonic {
+            // It was held back too long behind others of its connection: nothing was done.
+            return self.keeper.refuse(RequestError::Busy, reply);
+        }
         let partition = self.keeper.node.partitions.of(slot_of(command.key));
         let owner = self.keeper.node.owner(partition);
         if owner == self.keeper.shard {
-            let origin = Origin::Here(request);
-            return self.keeper.execute(now, self.resident, origin, protocol, &command, reply);
+            let asked = Asked { origin: Origin::Here(request), protocol, deadline };
+            return self.keeper.execute(now, self.resident, asked, &command, reply);
         }
         self.keeper.counters.forwarded += 1;
         let queue = &mut self.keeper.mesh[owner.to_raw() as usize];
-        mesh::put(queue, Kind::Request, request, protocol, |out| key_codec::encode(&command, out));
+        mesh::put(queue, Kind::Request, request, protocol, |out| {
+            mesh::put_deadline(deadline, out);
+            key_codec::encode(&command, out);
+        });
         Outcome::Parked
     }
 }
