@@ -1,0 +1,5 @@
+//! A whole shard, and what one must not do to another: a file for each danger.
+
+mod lateness;
+mod room;
+mod world;
