@@ -1,10 +1,12 @@
 //! A whole shard on a virtual disk, of which the test says when it goes on, and two clients.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use stator::base::id::ConnectionId;
 use stator::base::id::LogId;
 use stator::base::id::ShardId;
+use stator::base::id::Ticket;
 use stator::base::outbox::Outbox;
 use stator::base::rng::Rng;
 use stator::base::time::Duration;
@@ -30,6 +32,8 @@ use stator::sim::disk::Dials;
 use stator::sim::disk::Disk;
 use stator::storage;
 use stator::storage::commit;
+use stator::storage::effect as disk;
+use stator::storage::effect::Failure;
 
 pub(super) const WRITER: ConnectionId = ConnectionId::new(1);
 pub(super) const READER: ConnectionId = ConnectionId::new(2);
@@ -71,6 +75,9 @@ pub(super) fn get(key: &str) -> Vec<u8> {
     format!("*2\r\n{}{}", bulk("GET"), bulk(key)).into_bytes()
 }
 
+/// See [`World::on_disk`].
+type OnDisk = dyn FnMut(&mut Disk, &disk::Effect) -> bool;
+
 /// A shard, its disk, and two clients.
 pub(super) struct World {
     pub(super) shard: Shard,
@@ -80,9 +87,15 @@ pub(super) struct World {
     /// No read for a request ends.
     pub(super) reads_stall: bool,
     pub(super) stalled_reads: Vec<Completion>,
+    /// Sees the disk and what it is asked for. True: that fails.
+    pub(super) on_disk: Box<OnDisk>,
+    failing: BTreeSet<Ticket>,
+    settings: Settings,
     pub(super) out: Outbox<Effect>,
     pub(super) now: Instant,
     pub(super) heard: Vec<(ConnectionId, Vec<u8>)>,
+    /// What it says to other cores.
+    pub(super) mesh: Vec<Vec<u8>>,
     pub(super) stopped: bool,
 }
 
@@ -92,32 +105,65 @@ impl World {
         durability: Durability,
         change: impl FnOnce(&mut storage::Settings, &mut NodeSettings),
     ) -> Self {
+        let settings = settings(durability, change);
         let mut world = Self {
-            shard: Shard::new(settings(durability, change), 7),
+            shard: Shard::new(settings.clone(), 7),
             disk: Disk::new(Rng::from_seed(1), Dials::default()),
             stalled: false,
             reads_stall: false,
             stalled_reads: Vec::new(),
+            on_disk: Box::new(|_, _| false),
+            failing: BTreeSet::new(),
+            settings,
             out: Outbox::default(),
             now: Instant::START,
             heard: Vec::new(),
+            mesh: Vec::new(),
             stopped: false,
         };
-        world.handle(Event::Start);
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        self.handle(Event::Start);
         let address = "127.0.0.1:1".parse().expect("an address");
         for connection in [WRITER, READER] {
             let peer = Peer { address, local: address, door: Door::Shared };
-            world.handle(Event::Accepted { connection, peer });
+            self.handle(Event::Accepted { connection, peer });
         }
-        world.settle();
-        world
+        self.settle();
+    }
+
+    /// The power goes, `harm` comes to the disk, and the power comes back.
+    pub(super) fn crash(&mut self, harm: impl FnOnce(&mut Disk)) {
+        self.disk.crash();
+        harm(&mut self.disk);
+        self.shard = Shard::new(self.settings.clone(), self.now.as_nanos());
+        self.start();
+    }
+
+    /// What the client is told in ten milliseconds.
+    pub(super) fn asks(&mut self, connection: ConnectionId, bytes: &[u8]) -> String {
+        self.say(connection, bytes);
+        self.pass(Duration::from_millis(10));
+        self.take(connection)
     }
 
     /// The same with so many keys, of which few records are in memory and requests wait for 300 ms.
     pub(super) fn cold(keys: usize) -> Self {
+        Self::cold_with(keys, |_, _| {})
+    }
+
+    /// The same, of which `change` changed the settings.
+    pub(super) fn cold_with(
+        keys: usize,
+        change: impl FnOnce(&mut storage::Settings, &mut NodeSettings),
+    ) -> Self {
         let mut world = World::new(SYNC, |storage, node| {
             (storage.resident_bytes_max, storage.cache_bytes_max) = (0, VALUE_BYTES);
             node.request_timeout = Duration::from_millis(300);
+            change(storage, node);
         });
         for number in 0..keys {
             world.say(WRITER, &set(&key(number), &value(number)));
@@ -172,6 +218,7 @@ impl World {
                     self.stalled_reads.push(completion);
                     continue;
                 }
+                let completion = self.failed(completion);
                 self.handle(Event::Disk(completion.event()));
             } else {
                 self.handle(Event::Tick);
@@ -179,6 +226,18 @@ impl World {
             self.handle(Event::TurnEnd);
         }
         self.now = until;
+    }
+
+    fn failed(&mut self, completion: Completion) -> Completion {
+        match completion {
+            Completion::Read(ticket, _) if self.failing.remove(&ticket) => {
+                Completion::Read(ticket, Err(Failure::Io))
+            }
+            Completion::Bulk(ticket, _) if self.failing.remove(&ticket) => {
+                Completion::Bulk(ticket, Err(Failure::Io))
+            }
+            other => other,
+        }
     }
 
     pub(super) fn let_reads_end(&mut self) {
@@ -200,7 +259,13 @@ impl World {
                     sent.push((connection, bytes.len()));
                     self.heard.push((connection, arena[bytes].to_vec()));
                 }
-                Effect::Disk(effect) => self.disk.perform(self.now, effect),
+                Effect::Disk(effect) => {
+                    if (self.on_disk)(&mut self.disk, &effect) {
+                        self.failing.extend(ticket_of(&effect));
+                    }
+                    self.disk.perform(self.now, effect);
+                }
+                Effect::Mesh { bytes, .. } => self.mesh.push(arena[bytes].to_vec()),
                 Effect::Stopped => self.stopped = true,
                 Effect::Failed(error) => panic!("{error:?}"),
                 _ => {}
@@ -210,6 +275,13 @@ impl World {
         for (connection, bytes) in sent {
             self.handle(Event::Sent { connection, bytes });
         }
+    }
+}
+
+fn ticket_of(effect: &disk::Effect) -> Option<Ticket> {
+    match effect {
+        disk::Effect::Read { ticket, .. } | disk::Effect::Bulk { ticket, .. } => Some(*ticket),
+        _ => None,
     }
 }
 
