@@ -1,6 +1,7 @@
 //! A whole shard, and what one must not do to another: a file for each danger.
 
 mod background;
+mod budget;
 mod damage;
 mod lateness;
 mod room;
