@@ -1,8 +1,10 @@
 //! However long the disk takes, whoever asked is answered in time.
 
+use stator::base::id::ShardId;
 use stator::base::limits::OUTSTANDING_MAX;
 use stator::base::time::Duration;
 use stator::protocol::shard::Event;
+use stator::protocol::shard::NodeSettings;
 
 use crate::world::IN_TIME;
 use crate::world::READER;
@@ -101,6 +103,28 @@ fn a_step_of_a_walk_ends_in_time_with_what_it_has() {
     let mut all: Vec<String> = (0..WRITES).map(key).collect();
     all.sort();
     assert_eq!(met, all);
+}
+
+/// A request that crosses to another core has no more time there than its client gave it.
+#[test]
+fn a_request_takes_its_deadline_to_another_core() {
+    let of_two = |node: &mut NodeSettings, owner: u16| {
+        node.core_addresses = vec![node.client_address; 2];
+        node.owners.fill(ShardId::new(owner));
+        node.request_timeout = Duration::from_millis(300);
+    };
+    let mut asking = World::new(SYNC, |_, node| of_two(node, 1));
+    let mut owning = World::cold_with(WRITES, |_, node| of_two(node, 0));
+    let under_way = Duration::from_millis(250);
+    asking.pass(owning.now.since(asking.now) - under_way);
+    asking.say(READER, &get(&key(0)));
+    let message = asking.mesh.pop().expect("another core owns it");
+
+    owning.reads_stall = true;
+    owning.handle(Event::Mesh { from: ShardId::new(1), bytes: &message });
+    owning.pass(IN_TIME - under_way);
+    let answer = owning.mesh.pop().expect("it is late");
+    assert!(String::from_utf8_lossy(&answer).contains("-TIMEOUT"));
 }
 
 /// Half a count is none.
