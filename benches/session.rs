@@ -28,6 +28,7 @@ impl Executor for Nothing {
     fn execute(
         &mut self,
         _now: Now,
+        _read_at: stator::base::time::Instant,
         request: RequestId,
         _protocol: Protocol,
         work: Work<'_>,

@@ -538,3 +538,59 @@ fn predecessor_possible(segments: &Segments, except: SegmentSlot, order: Order) 
             && (segment.dead_bytes() > 0 || segment.quarantined)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: LogId = LogId::new(1);
+    const BYTES: u32 = 1 << 20;
+
+    /// Batch 31 ended the first segment, 32 never reached the disk, 33 stands in the third and says
+    /// that 31 is synced: without 31 nothing would tell a start that it was there and may go.
+    #[test]
+    fn the_segment_of_the_last_synced_batch_stays() {
+        let segments = of_garbage(&[(1, 30), (1, 31), (1, 33)]);
+        assert_eq!(victims(&segments, (1, 31)), [1]);
+        assert_eq!(victims(&segments, (1, 33)), [1, 2], "31 is not the last any more");
+        assert_eq!(victims(&segments, (2, 1)), [1, 2, 3], "the epoch is over");
+        assert_eq!(victims(&segments, (1, 0)), [] as [u32; 0]);
+    }
+
+    /// What compaction wrote has no place in the order of batches: it may always go.
+    #[test]
+    fn a_copy_is_no_evidence() {
+        let segments = of_garbage(&[(0, 99), (1, 3)]);
+        assert_eq!(victims(&segments, (1, 3)), [1]);
+    }
+
+    #[test]
+    fn what_is_not_complete_or_is_quarantined_stays() {
+        let mut segments = of_garbage(&[(1, 1), (1, 2), (1, 3), (1, 4)]);
+        segments.get_mut(slot(&segments, 1)).quarantined = true;
+        segments.get_mut(slot(&segments, 2)).stage = Stage::Synced;
+        segments.get_mut(slot(&segments, 3)).live_bytes = u64::from(BYTES);
+        assert_eq!(victims(&segments, (2, 0)), [4]);
+    }
+
+    /// Segments of garbage alone, of these epochs and with these last batches.
+    fn of_garbage(ends: &[(u64, u64)]) -> Segments {
+        let mut segments = Segments::default();
+        for (number, (epoch, last_batch)) in (1..).zip(ends) {
+            let id = SegmentId { log: OWN, number };
+            let mut segment = Segment::new(id, BYTES, *epoch, Stage::Indexed);
+            segment.last_batch = *last_batch;
+            segments.add(segment);
+        }
+        segments
+    }
+
+    fn slot(segments: &Segments, number: u32) -> SegmentSlot {
+        segments.slot(SegmentId { log: OWN, number }).expect("it was added")
+    }
+
+    fn victims(segments: &Segments, last_synced: (u64, u64)) -> Vec<u32> {
+        let chosen = choose_victims(segments, OWN, last_synced, 40, BYTES, false);
+        chosen.into_iter().map(|slot| segments.get(slot).id.number).collect()
+    }
+}

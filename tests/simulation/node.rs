@@ -56,6 +56,18 @@ fn a_stalled_disk_that_comes_back_serves_every_key_again() {
     });
 }
 
+/// Whoever waits for a record when a core stops is answered before the core is gone: its driver never
+/// wakes it again.
+#[test]
+fn a_stop_on_a_stalled_disk_answers_everybody() {
+    for_each_seed(0..20, |seed| {
+        node::run_with(seed, |plan| {
+            (plan.resident_bytes_max, plan.keys, plan.stall_one_in) = (0, 40, 60);
+            (plan.stop_one_in, plan.request_timeout) = (60, Duration::from_millis(120));
+        });
+    });
+}
+
 /// A last write that fails while the log stops ends the stop: it hung for ever.
 #[test]
 fn a_write_that_fails_while_the_log_stops_ends_the_stop() {

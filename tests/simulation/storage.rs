@@ -38,6 +38,19 @@ fn a_seed_gives_the_same_run_each_time() {
     });
 }
 
+/// Every place where the power can go, one after the other, in a short life that nobody stops: what
+/// was acknowledged by then is there.
+#[test]
+fn a_crash_anywhere_loses_nothing_that_was_acknowledged() {
+    for_each_seed(0..4, |seed| {
+        let report = storage::crash_everywhere(seed, |plan| {
+            (plan.keys, plan.read_percent, plan.pause_nanos) = (12, 10, 200_000);
+            plan.waiting = Waiting::Always;
+        });
+        assert!(report.faults > 50, "{} crashes", report.faults);
+    });
+}
+
 /// Every place where the power can go, one after the other, in a short life with a stop in order
 /// and the start after it in the middle.
 #[test]

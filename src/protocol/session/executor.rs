@@ -1,6 +1,7 @@
 //! What a session asks of whoever executes commands.
 
 use crate::base::id::ConnectionId;
+use crate::base::time::Instant;
 use crate::base::time::Now;
 use crate::protocol::wire::Protocol;
 use crate::protocol::wire::command::KeyCommand;
@@ -41,10 +42,12 @@ pub trait Executor {
     /// parks the command and appends nothing; what `reply` already holds is not its own.
     ///
     /// Commands of one connection come in the order in which its client gave them, and the next may
-    /// come before an earlier one is answered.
+    /// come before an earlier one is answered. `read_at` is when all of it had been read, from which
+    /// its client counts: it may have been held back since.
     fn execute(
         &mut self,
         now: Now,
+        read_at: Instant,
         request: RequestId,
         protocol: Protocol,
         work: Work<'_>,

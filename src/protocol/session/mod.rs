@@ -109,6 +109,9 @@ pub struct Session {
     peer: Peer,
     opened: Instant,
     heard: Instant,
+    /// From when on a request that is begun now is waited for: since it was read, or since its
+    /// client took replies again.
+    counted_from: Instant,
     /// Since when a password is waited for, while one is.
     asked: Instant,
 
@@ -168,6 +171,7 @@ impl Session {
             peer,
             opened: now.monotonic,
             heard: now.monotonic,
+            counted_from: now.monotonic,
             asked: now.monotonic,
             parser: RequestParser::new(settings.request_limits(admitted)),
             settings,
@@ -210,7 +214,7 @@ impl Session {
         if !self.listens() {
             return;
         }
-        self.heard = now.monotonic;
+        (self.heard, self.counted_from) = (now.monotonic, now.monotonic);
         if let Some(progress) = &mut self.request_progress {
             progress.advance(now.monotonic, bytes.len());
         }
@@ -261,6 +265,10 @@ impl Session {
         executor: &mut impl Executor,
         out: &mut Vec<u8>,
     ) {
+        if self.unsent > self.output_soft() {
+            // What was held back until now was so by the client itself.
+            self.counted_from = now.monotonic;
+        }
         self.unsent = self.unsent.saturating_sub(bytes);
         if let Some(progress) = &mut self.reply_progress {
             progress.advance(now.monotonic, bytes);
@@ -510,9 +518,10 @@ impl Session {
     ) {
         let silent = self.take_silence();
         let (request, protocol) = (self.next_request(), self.protocol);
+        let read_at = self.counted_from;
         let outcome = self.queue.write(out, |out| {
             let before = out.len();
-            let outcome = executor.execute(now, request, protocol, work, out);
+            let outcome = executor.execute(now, read_at, request, protocol, work, out);
             let answered = out.len() > before;
             assert_eq!(answered, outcome == Outcome::Done, "each command has one reply");
             if silent {
@@ -542,7 +551,8 @@ impl Session {
             request.part = index as u16;
             scratch.clear();
             let work = Work::Key(command.part(index));
-            match executor.execute(now, request, self.protocol, work, &mut scratch) {
+            let read_at = self.counted_from;
+            match executor.execute(now, read_at, request, self.protocol, work, &mut scratch) {
                 Outcome::Done => gather.done(request.part, &scratch),
                 Outcome::Parked => gather.park(),
             }

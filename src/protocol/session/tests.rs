@@ -230,11 +230,13 @@ fn no_more_is_executed_than_may_be_outstanding() {
     assert_eq!(client.executor.executed, OUTSTANDING_MAX);
     assert!(!client.session.wants_input());
     assert_eq!(client.session.deadline(), None, "it is us who are slow");
+    client.now = at_second(3);
     let mut replies = 0;
     while !client.executor.parked.is_empty() {
         replies += client.answer_all().matches("$-1").count();
     }
     assert_eq!(replies, 3_000);
+    assert_eq!(client.executor.waited, Duration::from_secs(3), "since it was read");
     assert!(client.session.wants_input());
 }
 
@@ -258,6 +260,7 @@ fn a_client_that_takes_nothing_is_served_no_more_and_then_let_go() {
     let executed = client.executor.executed;
     client.takes(OUTPUT_BYTES_SOFT);
     assert!(client.executor.executed > executed);
+    assert_eq!(client.executor.waited, Duration::ZERO, "the client itself held it back");
     client.takes_replies = false;
     assert!(client.session.deadline() >= Some(at_second(19).monotonic));
 
@@ -517,18 +520,22 @@ struct Store {
     parked: Vec<(RequestId, Vec<u8>)>,
     parking: Parking,
     executed: usize,
+    /// How long the last command had been held back.
+    waited: Duration,
 }
 
 impl Executor for Store {
     fn execute(
         &mut self,
-        _now: Now,
+        now: Now,
+        read_at: Instant,
         request: RequestId,
         protocol: Protocol,
         work: Work<'_>,
         reply: &mut Vec<u8>,
     ) -> Outcome {
         self.executed += 1;
+        self.waited = now.monotonic.since(read_at);
         let parks = match self.parking {
             Parking::None => false,
             Parking::Some => !(request.sequence + u64::from(request.part)).is_multiple_of(3),

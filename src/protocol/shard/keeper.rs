@@ -149,22 +149,9 @@ impl Keeper {
         }
     }
 
-    /// Carries out a command of a key that this shard owns. Either appends its reply, or parks it.
+    /// Carries out a command of a key that this shard owns, now or when it has waited for something.
+    /// Either appends its reply, or parks it.
     pub(super) fn execute(
-        &mut self,
-        now: Now,
-        resident: &dyn Resident,
-        origin: Origin,
-        protocol: Protocol,
-        command: &KeyCommand<'_>,
-        out: &mut Vec<u8>,
-    ) -> Outcome {
-        let deadline = self.deadline_of(now, &command.operation);
-        self.execute_for(now, resident, Asked { origin, protocol, deadline }, command, out)
-    }
-
-    /// The same of a command whose client has waited before.
-    pub(super) fn execute_for(
         &mut self,
         now: Now,
         resident: &dyn Resident,
@@ -275,7 +262,7 @@ impl Keeper {
         Outcome::Parked
     }
 
-    fn refuse(&mut self, error: RequestError, out: &mut Vec<u8>) -> Outcome {
+    pub(super) fn refuse(&mut self, error: RequestError, out: &mut Vec<u8>) -> Outcome {
         self.count_error(error);
         reply::error(out, error);
         Outcome::Done
@@ -605,7 +592,8 @@ impl Keeper {
         self.session_bytes + self.parked.bytes()
     }
 
-    fn deadline_of(&self, now: Now, operation: &Operation<'_>) -> Instant {
+    /// Until when a request must be answered of which all had been read at `read_at`.
+    pub(super) fn deadline_of(&self, read_at: Instant, operation: &Operation<'_>) -> Instant {
         let asked = match operation {
             Operation::DynGet(options) | Operation::ExplainGet(options) => options.timeout_millis,
             Operation::DynPut(put) | Operation::ExplainPut(put) => put.options.timeout_millis,
@@ -614,7 +602,7 @@ impl Keeper {
         };
         let timeout = asked
             .map_or(self.node.request_timeout, |millis| Duration::from_millis(u64::from(millis)));
-        now.monotonic + timeout
+        read_at + timeout
     }
 
     /// Slot, partition, and the one node that holds it.

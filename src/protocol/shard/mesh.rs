@@ -13,9 +13,10 @@
 //! |     8 | sequence                                           |
 //! |     2 | part                                               |
 //! |     1 | protocol version, of a request                     |
-//! |     – | the command by `key_codec`, or the reply            |
+//! |     – | the reply; or of a request its deadline (8), and the command by `key_codec` |
 
 use crate::base::id::ConnectionId;
+use crate::base::time::Instant;
 use crate::protocol::session::RequestId;
 use crate::protocol::wire::Protocol;
 
@@ -99,6 +100,18 @@ pub(super) fn take<'a>(bytes: &mut &'a [u8]) -> Option<Message<'a>> {
         protocol: if message[23] == 3 { Protocol::Resp3 } else { Protocol::Resp2 },
         body: &message[HEADER_BYTES..],
     })
+}
+
+/// Appends until when a request must be answered: what stands before its command.
+pub(super) fn put_deadline(deadline: Instant, out: &mut Vec<u8>) {
+    out.extend_from_slice(&deadline.as_nanos().to_le_bytes());
+}
+
+/// The deadline of a request, and its command. All cores of a node have one clock.
+pub(super) fn awaited(body: &[u8]) -> (Instant, &[u8]) {
+    let (deadline, command) = body.split_at(8);
+    let nanos = u64::from_le_bytes(deadline.try_into().expect("eight bytes"));
+    (Instant::from_nanos(nanos), command)
 }
 
 #[cfg(test)]

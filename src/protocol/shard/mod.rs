@@ -14,6 +14,9 @@
 //!
 //! - A reply that tells of a write leaves only after the write is as durable as its namespace says:
 //!   it is held in `parked` until the log's own word that the record is synced.
+//! - A request is answered by its deadline, which counts from when all of it was read: the core that
+//!   holds it looks every [`SWEEP_EVERY`]. Only what its client asked before it, with more patience,
+//!   may keep the answer back.
 //! - Each event ends with everything said: the driver may stop calling at any event, and a crash
 //!   there loses nothing that was told.
 
@@ -55,6 +58,7 @@ use crate::protocol::shard::keeper::Attempt;
 use crate::protocol::shard::keeper::Keeper;
 use crate::protocol::shard::mesh::Kind;
 use crate::protocol::shard::node::Gathering;
+use crate::protocol::shard::parked::Asked;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
@@ -77,7 +81,7 @@ pub use settings::NodeSettings;
 pub use settings::Settings;
 
 /// While something waits or connections are open, the shard looks this often whether it waits too
-/// long.
+/// long: so much later than its deadline may a request be answered.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// Requests that waited for room and go on in one turn: they must not hold up those who read.
@@ -197,7 +201,8 @@ impl Shard {
 
     /// When [`Event::Tick`] should come, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let busy = !self.open.is_empty() || !self.keeper.parked.is_empty();
+        let waits = !self.keeper.parked.is_empty() || !self.keeper.walks.is_empty();
+        let busy = !self.open.is_empty() || waits;
         let goes_on = !self.keeper.paused_walks.is_empty() || self.keeper.resumes_writes;
         let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
@@ -318,8 +323,10 @@ impl Shard {
             let (request, protocol) = (message.request, message.protocol);
             match message.kind {
                 Kind::Request => {
-                    let command = key_codec::decode(message.body);
-                    self.serve_other_core(now, from, request, protocol, &command, resident);
+                    let (deadline, command) = mesh::awaited(message.body);
+                    let origin = Origin::There(from, request);
+                    let asked = Asked { origin, protocol, deadline };
+                    self.serve_other_core(now, asked, &key_codec::decode(command), resident, out);
                 }
                 Kind::Answer => self.answer(now, request, message.body, resident, out),
                 Kind::Question => match walk::handed_on(message.body) {
@@ -345,17 +352,15 @@ impl Shard {
     fn serve_other_core(
         &mut self,
         now: Now,
-        from: ShardId,
-        request: RequestId,
-        protocol: Protocol,
+        asked: Asked,
         command: &KeyCommand<'_>,
         resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
     ) {
         let mut reply = Vec::new();
-        let origin = Origin::There(from, request);
-        let outcome = self.keeper.execute(now, resident, origin, protocol, command, &mut reply);
+        let outcome = self.keeper.execute(now, resident, asked, command, &mut reply);
         if outcome == Outcome::Done {
-            self.keeper.send_answer(from, request, &reply);
+            self.answer_origin(now, asked.origin, &reply, resident, out);
         }
     }
 
@@ -449,6 +454,7 @@ impl Shard {
                 Notice::Released(log) => out.push(Effect::Released(log)),
                 Notice::Poisoned => self.on_poisoned(now, resident, out),
                 Notice::Stopped => {
+                    self.refuse_rest(now, resident, out);
                     if !std::mem::replace(&mut self.stop_told, true) {
                         out.push(Effect::Stopped);
                     }
@@ -478,8 +484,7 @@ impl Shard {
             }
             let command = key_codec::decode(&waiting.command);
             let mut reply = Vec::new();
-            let outcome =
-                self.keeper.execute_for(now, resident, waiting.asked, &command, &mut reply);
+            let outcome = self.keeper.execute(now, resident, waiting.asked, &command, &mut reply);
             if outcome == Outcome::Done {
                 self.answer_origin(now, waiting.asked.origin, &reply, resident, out);
             }
@@ -522,6 +527,19 @@ impl Shard {
         }
     }
 
+    /// The log is stopped: those who wait for a record of it are told so. The driver goes after this,
+    /// and whoever has no answer by then would get none.
+    fn refuse_rest(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        let waiting = self.keeper.parked.all_waiting().into_iter().map(|one| one.asked.origin);
+        let walks = std::mem::take(&mut self.keeper.walks).into_values().flatten();
+        let paused = std::mem::take(&mut self.keeper.paused_walks);
+        let walks = walks.chain(paused).map(|(origin, _)| origin);
+        for origin in waiting.chain(walks).collect::<Vec<Origin>>() {
+            self.keeper.count_error(RequestError::Stopping);
+            self.answer_error(now, origin, RequestError::Stopping, resident, out);
+        }
+    }
+
     /// What was not synced by now never will be: those who wait for it are told what is known.
     fn on_poisoned(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
         while let Some(held) = self.keeper.parked.pop_held() {
@@ -561,15 +579,16 @@ impl Shard {
     }
 
     fn answer_late(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
-        let mut late: Vec<Origin> = Vec::new();
-        while let Some(held) = self.keeper.parked.next_late_held(now.monotonic) {
-            late.push(held.origin);
-        }
+        let held = self.keeper.parked.late_held(now.monotonic);
+        let mut late: Vec<Origin> = held.into_iter().map(|held| held.origin).collect();
         let waiting = self.keeper.parked.late_waiting(now.monotonic);
         late.extend(waiting.into_iter().map(|waiting| waiting.asked.origin));
         self.keeper.counters.timeouts += late.len() as u64;
         for origin in late {
             self.answer_error(now, origin, RequestError::TimedOut, resident, out);
+        }
+        for (origin, walk) in self.keeper.late_walks(now.monotonic) {
+            self.go_on(now, origin, walk, resident, out);
         }
         for waiting in self.keeper.parked.late_roomless(now.monotonic) {
             // Not `-TIMEOUT`: it is known that nothing was stored.
@@ -607,6 +626,7 @@ impl Executor for Hands<'_> {
     fn execute(
         &mut self,
         now: Now,
+        read_at: Instant,
         request: RequestId,
         protocol: Protocol,
         work: Work<'_>,
@@ -621,6 +641,7 @@ impl Executor for Hands<'_> {
                     self.gatherings,
                     connections,
                     now,
+                    read_at,
                     self.resident,
                     self.own_only,
                     request,
@@ -634,15 +655,23 @@ impl Executor for Hands<'_> {
             reply::error(reply, RequestError::Stopping);
             return Outcome::Done;
         }
+        let deadline = self.keeper.deadline_of(read_at, &command.operation);
+        if deadline <= now.monotonic {
+            // It was held back too long behind others of its connection: nothing was done.
+            return self.keeper.refuse(RequestError::Busy, reply);
+        }
         let partition = self.keeper.node.partitions.of(slot_of(command.key));
         let owner = self.keeper.node.owner(partition);
         if owner == self.keeper.shard {
-            let origin = Origin::Here(request);
-            return self.keeper.execute(now, self.resident, origin, protocol, &command, reply);
+            let asked = Asked { origin: Origin::Here(request), protocol, deadline };
+            return self.keeper.execute(now, self.resident, asked, &command, reply);
         }
         self.keeper.counters.forwarded += 1;
         let queue = &mut self.keeper.mesh[owner.to_raw() as usize];
-        mesh::put(queue, Kind::Request, request, protocol, |out| key_codec::encode(&command, out));
+        mesh::put(queue, Kind::Request, request, protocol, |out| {
+            mesh::put_deadline(deadline, out);
+            key_codec::encode(&command, out);
+        });
         Outcome::Parked
     }
 }

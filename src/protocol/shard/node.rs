@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::base::id::ShardId;
+use crate::base::time::Instant;
 use crate::base::time::Now;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
@@ -209,6 +210,7 @@ pub(super) fn execute(
     gatherings: &mut Vec<Gathering>,
     connections: usize,
     now: Now,
+    read_at: Instant,
     resident: &dyn Resident,
     own_only: bool,
     request: RequestId,
@@ -221,7 +223,8 @@ pub(super) fn execute(
         NodeCommand::Info(sections) => Summary::Info(words(*sections)),
         NodeCommand::Stats(section) => Summary::Stats(section.map(word)),
         NodeCommand::Scan(_) | NodeCommand::ClusterCountKeysInSlot(_) => {
-            return begin_walk(keeper, now, resident, own_only, request, command, out);
+            let deadline = read_at + keeper.node.request_timeout;
+            return begin_walk(keeper, now, deadline, resident, own_only, request, command, out);
         }
         NodeCommand::ConfigGet(patterns) => {
             config_get(keeper, *patterns, protocol, out);
@@ -263,9 +266,11 @@ pub(super) fn execute(
 }
 
 /// Begins a walk over keys on the core that has the keys it begins with.
+#[allow(clippy::too_many_arguments)] // As `execute`.
 fn begin_walk(
     keeper: &mut Keeper,
     now: Now,
+    deadline: Instant,
     resident: &dyn Resident,
     own_only: bool,
     request: RequestId,
@@ -273,15 +278,17 @@ fn begin_walk(
     out: &mut Vec<u8>,
 ) -> Outcome {
     let walk = match command {
-        NodeCommand::Scan(scan) => match Walk::scan(scan, keeper.node.partitions, own_only) {
-            Ok(walk) => walk,
-            Err(()) => {
-                walk::write_end(out);
-                return Outcome::Done;
+        NodeCommand::Scan(scan) => {
+            match Walk::scan(scan, deadline, keeper.node.partitions, own_only) {
+                Ok(walk) => walk,
+                Err(()) => {
+                    walk::write_end(out);
+                    return Outcome::Done;
+                }
             }
-        },
+        }
         NodeCommand::ClusterCountKeysInSlot(slot) => {
-            Walk::count_slot(*slot, keeper.node.partitions)
+            Walk::count_slot(*slot, deadline, keeper.node.partitions)
         }
         _ => unreachable!("only walks come here"),
     };

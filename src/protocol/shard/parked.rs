@@ -77,6 +77,14 @@ impl HeldReply {
             Self::Owned(bytes) => bytes,
         }
     }
+
+    /// What it takes of memory beside its place.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::Owned(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// Those that wait for one read: of one key, or of keys of one hash.
@@ -128,6 +136,46 @@ impl Roomless {
     }
 }
 
+/// Replies that wait for a sync.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// In order of sequences. Deadlines have no order: who waited for a record or for room before
+    /// stands behind younger ones.
+    held: VecDeque<Held>,
+    bytes: usize,
+    /// None of them is late before this.
+    none_late_before: Instant,
+}
+
+impl Unsynced {
+    fn push(&mut self, held: Held) {
+        let deadline = held.deadline;
+        let first = self.held.is_empty();
+        let earliest = if first { deadline } else { self.none_late_before.min(deadline) };
+        self.none_late_before = earliest;
+        self.bytes += held.reply.held_bytes();
+        self.held.push_back(held);
+    }
+
+    fn pop(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        self.bytes -= held.reply.held_bytes();
+        Some(held)
+    }
+
+    fn take_late(&mut self, now: Instant) -> Vec<Held> {
+        if self.held.is_empty() || self.none_late_before > now {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.held);
+        let (late, stays): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.deadline <= now);
+        self.held = stays.into();
+        self.bytes -= late.iter().map(|one| one.reply.held_bytes()).sum::<usize>();
+        self.none_late_before = self.held.iter().map(|one| one.deadline).min().unwrap_or(now);
+        late
+    }
+}
+
 /// All requests that wait.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
@@ -135,15 +183,15 @@ pub(super) struct Parked {
     /// For each hash that a read is awaited for: the ticket at which requests of it queue.
     by_hash: ahash::HashMap<u64, Ticket>,
     roomless: Roomless,
-    /// In order of sequences.
-    held: VecDeque<Held>,
+    unsynced: Unsynced,
+    /// Of those who wait for a read.
     bytes: usize,
 }
 
 impl Parked {
     /// Bytes that waiting requests hold.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.roomless.bytes
+        self.bytes + self.roomless.bytes + self.unsynced.bytes
     }
 
     /// Those of them that wait for room.
@@ -154,12 +202,13 @@ impl Parked {
     /// How many requests wait.
     pub(super) fn len(&self) -> usize {
         let reading = self.by_ticket.values().map(|queue| queue.waiting.len()).sum::<usize>();
-        reading + self.roomless.waiting.len() + self.held.len()
+        reading + self.roomless.waiting.len() + self.unsynced.held.len()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_ticket.is_empty() && self.roomless.waiting.is_empty() && self.held.is_empty()
+        let roomless = self.roomless.waiting.is_empty();
+        self.by_ticket.is_empty() && roomless && self.unsynced.held.is_empty()
     }
 
     /// Whether a request must queue behind those that wait for room.
@@ -235,50 +284,49 @@ impl Parked {
     /// Holds a reply until `sequence` is synced.
     pub(super) fn hold(&mut self, sequence: u64, asked: Asked, reply: HeldReply, write: bool) {
         // A read may wait for an older record than a write before it: it waits a little longer.
-        let sequence = sequence.max(self.held.back().map_or(0, |last| last.sequence));
-        if let HeldReply::Owned(bytes) = &reply {
-            self.bytes += bytes.len();
-        }
+        let last = self.unsynced.held.back();
+        let sequence = sequence.max(last.map_or(0, |last| last.sequence));
         let Asked { origin, deadline, .. } = asked;
-        self.held.push_back(Held { sequence, origin, reply, deadline, write });
+        self.unsynced.push(Held { sequence, origin, reply, deadline, write });
     }
 
     /// The next reply whose sequence is synced.
     pub(super) fn next_synced(&mut self, upto: u64) -> Option<Held> {
-        if self.held.front()?.sequence > upto {
+        if self.unsynced.held.front()?.sequence > upto {
             return None;
         }
-        self.pop_held()
+        self.unsynced.pop()
     }
 
     /// The oldest reply that is held, whatever it waits for.
     pub(super) fn pop_held(&mut self) -> Option<Held> {
-        let held = self.held.pop_front()?;
-        if let HeldReply::Owned(bytes) = &held.reply {
-            self.bytes -= bytes.len();
-        }
-        Some(held)
+        self.unsynced.pop()
     }
 
-    /// The next reply that was held too long.
-    pub(super) fn next_late_held(&mut self, now: Instant) -> Option<Held> {
-        if self.held.front()?.deadline > now {
-            return None;
-        }
-        self.pop_held()
+    /// Replies that were held too long.
+    pub(super) fn late_held(&mut self, now: Instant) -> Vec<Held> {
+        self.unsynced.take_late(now)
     }
 
     /// Requests that waited too long for a read. What they wait for may still come, for others.
     pub(super) fn late_waiting(&mut self, now: Instant) -> Vec<Waiting> {
-        let mut late = Vec::new();
+        self.take_waiting(|one| one.asked.deadline <= now)
+    }
+
+    /// All requests that wait for a read.
+    pub(super) fn all_waiting(&mut self) -> Vec<Waiting> {
+        self.take_waiting(|_| true)
+    }
+
+    fn take_waiting(&mut self, is_taken: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let mut all = Vec::new();
         for queue in self.by_ticket.values_mut() {
             let waiting = std::mem::take(&mut queue.waiting);
-            let (gone, stays) = waiting.into_iter().partition(|one| one.asked.deadline <= now);
+            let (taken, stays): (Vec<_>, Vec<_>) = waiting.into_iter().partition(&is_taken);
             queue.waiting = stays;
-            let gone: Vec<Waiting> = gone;
-            late.extend(gone);
+            all.extend(taken);
         }
-        self.bytes -= late.iter().map(Waiting::bytes).sum::<usize>();
-        late
+        self.bytes -= all.iter().map(Waiting::bytes).sum::<usize>();
+        all
     }
 }

@@ -4,6 +4,9 @@
 //! from the first step to the last is met exactly once. The keydir keeps no keys, so each is read
 //! from its record; a walk over records that are not in memory waits for each of them.
 //!
+//! A step that cannot end in time tells the keys that it has, and where to go on; one that has not
+//! looked at any fails.
+//!
 //! # The cursor
 //!
 //! Partition in the upper 14 bits, then 49 bits of the hash at which to go on, plus one, so that it
@@ -12,7 +15,9 @@
 use crate::base::id::PartitionId;
 use crate::base::id::ShardId;
 use crate::base::id::Slot;
+use crate::base::time::Instant;
 use crate::base::time::Now;
+use crate::protocol::coordinator::RequestError;
 use crate::protocol::ring::Partitions;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
@@ -54,6 +59,9 @@ pub(super) struct Walk {
     own_only: bool,
     /// The record that it waited for cannot be read: it goes on without that.
     unreadable: bool,
+    deadline: Instant,
+    /// It has looked at some entry.
+    has_begun: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +76,7 @@ impl Walk {
     /// One step of a scan. An error: its cursor is behind everything.
     pub(super) fn scan(
         scan: &Scan<'_>,
+        deadline: Instant,
         partitions: Partitions,
         own_only: bool,
     ) -> Result<Self, ()> {
@@ -86,11 +95,13 @@ impl Walk {
             count: 0,
             own_only,
             unreadable: false,
+            deadline,
+            has_begun: false,
         })
     }
 
     /// A walk over the partition of a slot.
-    pub(super) fn count_slot(slot: u16, partitions: Partitions) -> Self {
+    pub(super) fn count_slot(slot: u16, deadline: Instant, partitions: Partitions) -> Self {
         let slot = Slot::new(slot);
         Self {
             partition: partitions.of(slot),
@@ -102,7 +113,14 @@ impl Walk {
             count: 0,
             own_only: false,
             unreadable: false,
+            deadline,
+            has_begun: false,
         }
+    }
+
+    /// Whether its client waits for it no longer.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline <= now
     }
 
     /// The record that it waited for cannot be read. To wait for it again would have no end.
@@ -172,6 +190,10 @@ impl Keeper {
             reply::error(out, error);
             return Outcome::Done;
         }
+        if walk.is_late(now.monotonic) {
+            self.end_late_walk(walk, out);
+            return Outcome::Done;
+        }
         for _ in 0..PER_TURN {
             if self.node.owner(walk.partition) != self.shard {
                 if !walk.own_only {
@@ -211,13 +233,48 @@ impl Keeper {
                 Fetched::Damaged => {}
                 Fetched::Here(view) => walk.visit(now, view.key, view.value),
             }
-            walk.unreadable = false;
+            (walk.unreadable, walk.has_begun) = (false, true);
             walk.seen = if hash == walk.hash { walk.seen + 1 } else { 1 };
             walk.hash = hash;
             walk.left = walk.left.saturating_sub(1);
         }
         self.paused_walks.push((origin, walk));
         Outcome::Parked
+    }
+
+    /// Takes out the walks that wait for a record and cannot end in time.
+    pub(super) fn late_walks(&mut self, now: Instant) -> Vec<(Origin, Walk)> {
+        let waiting = self.walks.values_mut();
+        waiting.flat_map(|walks| walks.extract_if(.., |(_, walk)| walk.is_late(now))).collect()
+    }
+
+    /// Answers a walk that cannot end in time.
+    fn end_late_walk(&mut self, mut walk: Walk, out: &mut Vec<u8>) {
+        match self.place_to_part(&mut walk) {
+            Some(next) if walk.has_begun => walk.write(next, out),
+            _ => {
+                self.counters.timeouts += 1;
+                reply::error(out, RequestError::TimedOut);
+            }
+        }
+    }
+
+    /// The cursor at which another step may go on. `None`: there is none right here.
+    fn place_to_part(&self, walk: &mut Walk) -> Option<Option<u64>> {
+        if matches!(walk.kind, Kind::CountSlot(_)) {
+            return None; // half a count is none
+        }
+        if walk.seen == 0 {
+            return Some(Some(cursor_of(walk.partition, walk.hash)));
+        }
+        match self.store.keydir(walk.partition).entry_from(walk.hash, walk.seen) {
+            Some((hash, _)) => {
+                let same = hash >> (64 - HASH_BITS) == walk.hash >> (64 - HASH_BITS);
+                (!same).then(|| Some(cursor_of(walk.partition, hash)))
+            }
+            None if self.next_partition(walk) => Some(Some(cursor_of(walk.partition, 0))),
+            None => Some(None),
+        }
     }
 
     /// Goes on to the next partition. False: there is none, or the walk is over.
@@ -257,6 +314,8 @@ pub(super) fn handed_on(question: &[u8]) -> Option<(ShardId, Walk)> {
 
 /// Appends a walk, for another core.
 fn encode(walk: &Walk, out: &mut Vec<u8>) {
+    mesh::put_deadline(walk.deadline, out);
+    out.push(u8::from(walk.has_begun));
     out.extend_from_slice(&walk.partition.to_raw().to_le_bytes());
     out.extend_from_slice(&walk.hash.to_le_bytes());
     out.extend_from_slice(&walk.left.to_le_bytes());
@@ -279,6 +338,8 @@ fn encode(walk: &Walk, out: &mut Vec<u8>) {
 
 /// Reads what [`encode`] wrote.
 fn decode(bytes: &[u8]) -> Walk {
+    let (deadline, rest) = mesh::awaited(bytes);
+    let (has_begun, bytes) = (rest[0] != 0, &rest[1..]);
     let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     let partition = PartitionId::new(u16::from_le_bytes([bytes[0], bytes[1]]));
     let (hash, left) = (long(2), long(10));
@@ -309,6 +370,8 @@ fn decode(bytes: &[u8]) -> Walk {
         count: 0,
         own_only: false,
         unreadable: false,
+        deadline,
+        has_begun,
     }
 }
 

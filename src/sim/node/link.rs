@@ -73,8 +73,6 @@ pub(super) struct Link {
     /// A piece that the driver already had may still be delivered.
     pub(super) grace: bool,
     pub(super) requests: VecDeque<Request>,
-    /// When the last request was answered that no deadline is set for.
-    pub(super) patient_until: Instant,
     pub(super) ending: Ending,
     /// Replies not yet whole.
     pub(super) inbox: Vec<u8>,
@@ -97,7 +95,6 @@ impl Link {
             stopped: false,
             grace: false,
             requests: VecDeque::new(),
-            patient_until: now,
             ending: Ending::Open,
             inbox: Vec::new(),
             unsent: 0,

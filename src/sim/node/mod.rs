@@ -12,8 +12,8 @@
 //! - **Errors have an excuse**: no `-TIMEOUT` without a slow disk, no `-READONLY` without a failure.
 //! - **Walks** meet each key once that is there all the time; counts are exact when all is quiet.
 //! - **Bounded**: bytes that wait for the disk, and those held for clients.
-//! - **Alive**: each request is answered not long after its deadline; when faults end, each key
-//!   takes a write in bounded time.
+//! - **Alive**: each request is answered by its deadline and the tenth of a second in which a shard
+//!   sees it; when faults end, each key takes a write in bounded time.
 
 pub mod keys;
 mod link;

@@ -210,7 +210,8 @@ fn run(pieces: &[&[u8]], limits: RequestLimits) -> Vec<Seen> {
 fn request() -> impl Strategy<Value = (Vec<u8>, Option<Seen>)> {
     let words = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 1..9);
     let array = words.prop_map(|words| (frame_of(&words), Some(judged(words))));
-    let typed = prop::collection::vec("[a-z]{1,8}", 1..5).prop_map(|words| {
+    // Letters that spell no method of HTTP: that is another protocol.
+    let typed = prop::collection::vec("[a-f]{1,8}", 1..5).prop_map(|words| {
         let line = format!(" {} \r\n", words.join("  ")).into_bytes();
         let words = words.into_iter().map(String::into_bytes).collect();
         (line, Some(Seen::Request(words)))

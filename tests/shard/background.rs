@@ -1,0 +1,104 @@
+//! What goes on in the background fails, and holds up nothing else.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use stator::base::aligned::PAGE_BYTES;
+use stator::base::id::SegmentId;
+use stator::base::time::Duration;
+use stator::storage::effect::Bulk;
+use stator::storage::effect::Effect;
+use stator::storage::effect::File;
+
+use crate::world::READER;
+use crate::world::SYNC;
+use crate::world::WRITER;
+use crate::world::WRITES;
+use crate::world::World;
+use crate::world::bulk;
+use crate::world::get;
+use crate::world::key;
+use crate::world::set;
+use crate::world::value;
+
+/// A failed compaction waits a while before the next; writes need segments meanwhile.
+#[test]
+fn a_compaction_that_failed_does_not_hold_up_preparing() {
+    let mut world = World::new(SYNC, |storage, _| storage.segments_ahead = 1);
+    world.on_disk = Box::new(|_, effect| victim_read(effect).is_some());
+    let mut written = 0;
+    while world.shard.store().counters().compactions_abandoned == 0 {
+        world.say(WRITER, &set(&key(written % 8), &value(written)));
+        world.pass(Duration::from_millis(1));
+        written += 1;
+        assert!(written < 10 * WRITES, "no compaction was tried");
+    }
+    world.take(WRITER);
+    let pipeline: Vec<u8> =
+        (0..WRITES).flat_map(|number| set(&key(number % 8), &value(number))).collect();
+    world.say(WRITER, &pipeline);
+    world.pass(Duration::from_millis(60));
+    assert_eq!(world.take(WRITER), "+OK\r\n".repeat(WRITES), "several segments of writes");
+    assert_eq!(world.shard.store().counters().compactions_abandoned, 1, "it waits still");
+}
+
+/// A segment that is worth compacting cannot be read: it is left alone, and the others go.
+#[test]
+fn a_victim_that_cannot_be_read_does_not_stop_compaction() {
+    let mut world = World::new(SYNC, |_, _| {});
+    let chosen = Rc::new(Cell::new(None));
+    let victim = Rc::clone(&chosen);
+    world.on_disk = Box::new(move |_, effect| {
+        let read = victim_read(effect);
+        victim.set(victim.get().or(read));
+        read.is_some() && read == victim.get()
+    });
+    overwrite(&mut world, 4 * WRITES);
+    others_went(&world, chosen.get().expect("one was chosen"), 0);
+}
+
+/// The same if it is not what was written: its records are garbage, but who knows what else was.
+#[test]
+fn a_victim_that_was_altered_does_not_stop_compaction() {
+    let mut world = World::new(SYNC, |_, _| {});
+    overwrite(&mut world, 100);
+    let segments = world.disk.files().filter_map(|(file, _)| match file {
+        File::Segment(segment) => Some(segment),
+        _ => None,
+    });
+    let first = segments.min().expect("there are two by now");
+    world.disk.alter(File::Segment(first), |bytes| bytes[PAGE_BYTES..].fill(0x5a));
+    let before = world.shard.store().counters().compactions;
+    overwrite(&mut world, 4 * WRITES);
+    others_went(&world, first, before);
+}
+
+/// So many writes of few keys, of which the last are there.
+fn overwrite(world: &mut World, writes: usize) {
+    for number in 0..writes {
+        world.say(WRITER, &set(&key(number % 8), &value(number)));
+        world.pass(Duration::from_millis(2));
+    }
+    assert_eq!(world.take(WRITER), "+OK\r\n".repeat(writes));
+    for number in writes - 8..writes {
+        assert_eq!(world.asks(READER, &get(&key(number % 8))), bulk(&value(number)));
+    }
+    world.settle();
+}
+
+fn others_went(world: &World, victim: SegmentId, before: u64) {
+    let counters = world.shard.store().counters();
+    assert!(counters.compactions_abandoned > 0, "{counters:?}");
+    assert!(counters.compactions > before + 3, "{counters:?}");
+    assert!(world.disk.files().any(|(file, _)| file == File::Segment(victim)), "it stays");
+}
+
+/// The segment that a compaction reads.
+fn victim_read(effect: &Effect) -> Option<SegmentId> {
+    match effect {
+        Effect::Bulk { operation: Bulk::Read { file: File::Segment(segment), .. }, .. } => {
+            Some(*segment)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,8 @@
+//! A whole shard, and what one must not do to another: a file for each danger.
+
+mod background;
+mod budget;
+mod damage;
+mod lateness;
+mod room;
+mod world;
