@@ -113,6 +113,9 @@ impl World {
         self.faults += 1;
         if self.phase == Phase::Starting {
             self.coverage.note(Sometimes::CrashInRecovery);
+            self.failed_starts += 1;
+        } else {
+            self.failed_starts = 0;
         }
         self.tell(|| "crash".to_owned());
         if self.rng.chance(self.plan.kill_percent, 100) {

@@ -46,6 +46,9 @@ use crate::sim::trace::Trace;
 use crate::storage::effect as disk;
 use crate::storage::record::Order;
 
+/// So many starts in a row are cut short, then one may end: see the storage's world.
+const FAILED_STARTS_MAX: u32 = 6;
+
 /// The wall clock when a run begins, in milliseconds.
 const EPOCH_MILLIS: u64 = 1_700_000_000_000;
 
@@ -146,6 +149,8 @@ pub(super) struct World {
     poisoned: bool,
     failures_at_start: u64,
     is_crash_due: bool,
+    /// Starts in a row that a crash cut short.
+    failed_starts: u32,
     faults_are_over: bool,
     deadlines_in_a_row: u32,
     /// The last count that was told, the last number of parked requests, and walks that ended.
@@ -210,6 +215,7 @@ impl World {
             poisoned: false,
             failures_at_start: 0,
             is_crash_due: false,
+            failed_starts: 0,
             faults_are_over: false,
             deadlines_in_a_row: 0,
             counted: None,
@@ -399,7 +405,8 @@ impl World {
 
     fn power_goes(&mut self) -> bool {
         let one_in = self.plan.crash_one_in;
-        one_in > 0 && !self.faults_are_over && self.rng.chance(1, one_in)
+        let may = self.phase != Phase::Starting || self.failed_starts < FAILED_STARTS_MAX;
+        one_in > 0 && may && !self.faults_are_over && self.rng.chance(1, one_in)
     }
 
     /// The disk ends something.
