@@ -9,8 +9,8 @@
 //! - A reaped tombstone may shadow an older record of its key in another segment, where a start
 //!   would find it. It is carried along until no segment can hold such a record: each other
 //!   segment is younger, or has no dead record, or was itself *cleaned* since (every record in it
-//!   was the newest of its key at that order). "Since" counts synced orders alone: after a crash
-//!   the unsynced ones are given out again.
+//!   was the newest of its key at that order). "Since" counts synced orders alone: a crash takes
+//!   what the others had.
 //! - An old segment is forgotten by the table only when its removal is durable: until then it
 //!   counts as a place where older records are.
 //!

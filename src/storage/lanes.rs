@@ -622,6 +622,7 @@ impl Store {
             epoch,
             last_batch: self.commit.last_number(),
             last_segment: last_segment.unwrap_or(0),
+            last_order: Order::new(self.settings.generation, self.commit.last_sequence()),
         };
         self.manifest.ends.push(end);
         let temporary = self.lanes.temporaries.next(self.settings.log);

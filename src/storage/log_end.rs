@@ -19,6 +19,13 @@ pub struct FoundSegment {
     pub content: Result<ScannedSegment, Indexed>,
 }
 
+impl FoundSegment {
+    /// Whether the disk did not give all of it.
+    pub fn is_unreadable(&self) -> bool {
+        self.content.as_ref().is_ok_and(|content| content.unreadable)
+    }
+}
+
 /// What a keydir file says of a segment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Indexed {
@@ -387,7 +394,8 @@ mod tests {
     }
 
     fn ended(last_batch: u64, last_segment: u32) -> Option<EpochEnd> {
-        Some(EpochEnd { log: LogId::new(1), epoch: 1, last_batch, last_segment })
+        let last_order = Order(last_batch);
+        Some(EpochEnd { log: LogId::new(1), epoch: 1, last_batch, last_segment, last_order })
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {

@@ -64,8 +64,8 @@ pub enum StartError {
     },
 }
 
-/// What an earlier start said of an epoch's end, in the log's own manifest or in that of one that
-/// adopted it.
+/// Where an epoch ended, if an earlier start knew it: it said so in the log's own manifest or in
+/// that of one that adopted it.
 pub fn recorded_end(
     manifests: &BTreeMap<LogId, Manifest>,
     log: LogId,
