@@ -88,7 +88,8 @@ pub fn counted(
 /// `None`: nothing says so.
 pub fn clean_from(segments: &[FoundSegment], last_batch: u64) -> Option<Order> {
     let mut from = None;
-    let last_used = segments.iter().rposition(|found| is_used(found, last_batch))?;
+    let counts = |found: &FoundSegment| is_used(found, last_batch) || found.is_unreadable();
+    let last_used = segments.iter().rposition(counts)?;
     for (index, found) in segments[..=last_used].iter().enumerate().rev() {
         let ends_whole = |last: u64, seal: bool| last == last_batch || (seal && index < last_used);
         let all = match &found.content {
@@ -383,12 +384,17 @@ mod tests {
             content: Err(Indexed { last_batch: 6, first_order: Some(Order(4)) }),
         };
         let last = segment(3, &[(7, 5), (8, 6)]);
-        let mut segments = [first, indexed, last];
+        let mut segments = vec![first, indexed, last];
         assert_eq!(clean_from(&segments, 8), Some(Order(3)), "across a segment with an index");
         segments[0].content.as_mut().expect("it was scanned").batches[1].lost_records = true;
         assert_eq!(clean_from(&segments, 8), Some(Order(4)));
         segments[2].content.as_mut().expect("it was scanned").batches[0].lost_records = true;
         assert_eq!(clean_from(&segments, 8), Some(Order(8)));
+        let mut behind = segment(4, &[]);
+        behind.content.as_mut().expect("it was scanned").unreadable = true;
+        segments.push(behind);
+        assert_eq!(clean_from(&segments, 8), None, "what comes behind the end is not known");
+        segments.pop();
         segments[2].content.as_mut().expect("it was scanned").unreadable = true;
         assert_eq!(clean_from(&segments, 8), None);
     }

@@ -185,15 +185,16 @@ impl Restored {
         let counted: Vec<_> = log_end::counted(content, verdict.last_batch).collect();
         self.counts.cut_batches += (content.batches.len() - counted.len()) as u64;
         let Some(last) = counted.last() else {
-            if !verdict.damaged {
+            if content.unreadable {
+                self.segments.add(scanned_segment(id, length, 0, content));
+            } else if !verdict.damaged {
                 self.leftovers.push(File::Segment(id));
             }
             return;
         };
-        let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        let mut segment = Segment::new(id, file_bytes, last.header.epoch, Stage::Synced);
+        let mut segment = scanned_segment(id, length, last.header.epoch, content);
         segment.last_batch = last.header.number;
-        segment.quarantined = counted.iter().any(|batch| !batch.is_whole());
+        segment.quarantined |= counted.iter().any(|batch| !batch.is_whole());
         let slot = self.segments.add(segment);
         for batch in counted {
             self.add_batch(slot, &batch.records, &batch.bad_records);
@@ -229,8 +230,7 @@ impl Restored {
         last_order: Order,
     ) {
         let compacted = content.header.and_then(|header| header.compacted);
-        let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        let mut segment = Segment::new(id, file_bytes, 0, Stage::Synced);
+        let mut segment = scanned_segment(id, length, 0, content);
         segment.last_batch = content.batches.len() as u64;
         segment.cleaned_at = compacted.map_or(Order(0), |compacted| compacted.cleaned_at);
         let complete = compacted.is_some_and(|compacted| compacted.batches == segment.last_batch);
@@ -259,7 +259,10 @@ impl Restored {
             self.add_record(slot, entry, true);
             index.push(*entry);
         }
-        self.segments.get_mut(slot).index = index;
+        let segment = self.segments.get_mut(slot);
+        if segment.stage == Stage::Synced {
+            segment.index = index;
+        }
     }
 
     /// Adds one record to its keydir, if it is the newest of its key so far.
@@ -286,6 +289,19 @@ impl Restored {
         }
         self.segments.enliven(at, at.counted_length());
     }
+}
+
+/// A segment without a keydir file. It gets one if all of it could be read; otherwise the next start
+/// tries again. Until then it stays as it is, and may hold anything, however old.
+fn scanned_segment(id: SegmentId, length: u64, epoch: u64, content: &ScannedSegment) -> Segment {
+    let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
+    let stage = if content.unreadable { Stage::Indexed } else { Stage::Synced };
+    let mut segment = Segment::new(id, file_bytes, epoch, stage);
+    if content.unreadable {
+        segment.quarantined = true;
+        segment.lowest_order = Order(0);
+    }
+    segment
 }
 
 /// Whether a partition is a shard's, by the list that its settings have.
@@ -371,6 +387,27 @@ mod tests {
         let room = u64::from(settings().segment_bytes) / 48;
         assert!(restored.highest_order >= Order(3 * room), "three segments of short records");
         assert!(restored.ends.iter().all(|end| end.last_order == restored.highest_order));
+    }
+
+    /// A reaped tombstone that is copied must go on shadowing what may stand in it.
+    #[test]
+    fn a_segment_that_could_not_be_read_stays_and_may_hold_anything() {
+        let own = SegmentId { log: OWN, number: 3 };
+        for epoch in [None, Some(7)] {
+            let mut found = found(own, epoch);
+            let Content::Scanned(content) = &mut found.segments.get_mut(&own).expect("there").1
+            else {
+                panic!("it was scanned")
+            };
+            content.unreadable = true;
+            found.manifests.insert(OWN, manifest(7, Vec::new()));
+            let restored = restore(found, &settings());
+            let slot = restored.segments.slot(own).expect("it is no leftover");
+            let segment = restored.segments.get(slot);
+            assert_eq!((segment.stage, segment.quarantined), (Stage::Indexed, true));
+            assert_eq!(segment.lowest_order, Order(0));
+            assert_eq!(restored.leftovers, []);
+        }
     }
 
     fn ended(segment: SegmentId, epoch: u64, last_order: Order) -> EpochEnd {
