@@ -94,6 +94,13 @@ pub(in crate::storage) struct Lanes {
     stop_begun: bool,
 }
 
+impl Lanes {
+    /// What waited for a batch that calls it synced may be compacted.
+    pub(in crate::storage) fn vouched_for_more(&mut self) {
+        self.consider_compaction = true;
+    }
+}
+
 impl Store {
     /// Begins whatever may begin now.
     pub(in crate::storage) fn run_lanes(&mut self, now: Instant, out: &mut Outbox<Effect>) {
@@ -501,9 +508,9 @@ impl Store {
         }
         let percent = self.settings.garbage_percent;
         let bytes = self.settings.segment_bytes;
-        let (own, synced) = (self.settings.log, self.commit.last_synced());
+        let (own, vouched) = (self.settings.log, self.commit.last_vouched());
         let victims =
-            compaction::choose_victims(&self.segments, own, synced, percent, bytes, eager);
+            compaction::choose_victims(&self.segments, own, vouched, percent, bytes, eager);
         if victims.is_empty() {
             return;
         }

@@ -48,9 +48,7 @@ pub struct Verdict {
 /// `end` is what an earlier start or a clean stop recorded.
 pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
     let last_batch = end.map_or_else(|| find_end(segments), |end| end.last_batch);
-    let retired = is_retired(segments, last_batch);
-    let mut damaged =
-        end.is_none() && last_batch > 0 && !retired && !is_found(segments, last_batch);
+    let mut damaged = end.is_none() && last_batch > 0 && !is_found(segments, last_batch);
     let mut before = None;
     let last_used = segments.iter().rposition(|found| is_used(found, last_batch));
     for (index, found) in segments.iter().enumerate() {
@@ -59,7 +57,7 @@ pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
             Ok(content) => {
                 let is_behind = last_used.is_none_or(|last| index > last);
                 // What a recorded end covers may have been let go by compaction since.
-                let before_end = before.filter(|_| !retired && end.is_none());
+                let before_end = before.filter(|_| end.is_none());
                 let skipped = was_skipped(&segments[index..], before, last_batch);
                 damaged |= !skipped && segment_damaged(content, last_batch, is_behind, before_end);
                 damaged |= content.unreadable;
@@ -135,9 +133,9 @@ fn clean_batches(content: &ScannedSegment, last_batch: u64) -> (bool, Option<Ord
 }
 
 /// The end of a run that crashed: what was synced, and whatever follows it without a gap. A segment
-/// has its name before anything is written to it, and loses it only when all of it was synced: so
-/// the numbers that are missing between a complete segment and the first batch of the next one
-/// were in segments that compaction let go, and are no gap.
+/// has its name before anything is written to it, and loses it only when a durable batch calls the
+/// one that follows it synced: so the numbers that are missing between a complete segment and the
+/// first batch of the next one were in segments that compaction let go, and that batch was synced.
 fn find_end(segments: &[FoundSegment]) -> u64 {
     let synced = segments.iter().map(|found| match &found.content {
         Err(index) => index.last_batch,
@@ -146,36 +144,31 @@ fn find_end(segments: &[FoundSegment]) -> u64 {
         }
     });
     let mut end = synced.max().unwrap_or(0);
-    let mut complete_before = true;
+    let mut before = Some(0);
     for found in segments {
         let batches = found.content.as_ref().map_or(&[][..], |content| &content.batches);
-        for batch in batches.iter().filter(|batch| batch.is_whole()) {
-            let is_first = batch.offset == FIRST_BATCH_OFFSET && complete_before;
-            if batch.header.number == end + 1 || (batch.header.number > end && is_first) {
-                end = batch.header.number;
+        for batch in batches {
+            let number = batch.header.number;
+            let is_first = batch.offset == FIRST_BATCH_OFFSET;
+            let was_synced = is_first && before.is_some_and(|before| before + 1 < number);
+            if was_synced || (batch.is_whole() && number == end + 1) {
+                end = end.max(number);
             }
         }
-        complete_before = is_complete(found, end);
+        before = last_of_complete(found, end);
     }
     end
 }
 
-/// Whether all batches of a segment up to its seal count.
-fn is_complete(found: &FoundSegment, end: u64) -> bool {
+/// The number of a segment's last batch, if all of them up to its seal count.
+fn last_of_complete(found: &FoundSegment, end: u64) -> Option<u64> {
     match &found.content {
-        Err(_) => true,
+        Err(index) => Some(index.last_batch),
         Ok(content) => {
-            content.batches.last().is_some_and(|last| last.header.seal && last.header.number <= end)
+            let last = content.batches.last()?.header;
+            (last.seal && last.number <= end).then_some(last.number)
         }
     }
-}
-
-/// Whether the last batch that counts was in a segment that compaction let go: what is not complete
-/// begins behind it.
-fn is_retired(segments: &[FoundSegment], last_batch: u64) -> bool {
-    let open = segments.iter().find(|found| !is_complete(found, last_batch));
-    open.and_then(|found| found.content.as_ref().ok()?.batches.first())
-        .is_some_and(|first| first.offset == FIRST_BATCH_OFFSET && first.header.number > last_batch)
 }
 
 fn scanned(segments: &[FoundSegment]) -> impl Iterator<Item = &ScannedBatch> {
@@ -357,12 +350,25 @@ mod tests {
         assert_eq!(decide(&segments, None), Verdict { last_batch: 38, damaged: false });
     }
 
+    /// They were let go when a durable batch called batch 38 synced, whether its own word is of 35 or
+    /// of 37.
     #[test]
-    fn a_torn_batch_behind_retired_ones_is_the_torn_end() {
-        let mut torn = segment(195, &[(38, 35)]);
+    fn a_bad_batch_behind_retired_ones_is_damage() {
+        for synced_upto in [35, 37] {
+            let mut bad = segment(195, &[(38, synced_upto)]);
+            bad.content.as_mut().expect("it was scanned").batches[0].lost_records = true;
+            let segments = [bad, segment(197, &[])];
+            assert_eq!(decide(&segments, None), Verdict { last_batch: 38, damaged: true });
+        }
+    }
+
+    #[test]
+    fn a_bad_batch_behind_a_complete_segment_is_the_torn_end() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let mut torn = segment(2, &[(3, 1)]);
         torn.content.as_mut().expect("it was scanned").batches[0].lost_records = true;
-        let segments = [torn, segment(197, &[])];
-        assert_eq!(decide(&segments, None), Verdict { last_batch: 35, damaged: false });
+        assert_eq!(decide(&[first, torn], None), Verdict { last_batch: 2, damaged: false });
     }
 
     #[test]

@@ -911,6 +911,9 @@ impl Store {
             if segment.stage == Stage::Sealed && segment.unsynced_batches == 0 {
                 segment.stage = Stage::Synced;
             }
+            if batch.is_empty() {
+                self.lanes.vouched_for_more();
+            }
         }
         if self.commit.synced() > before {
             self.notices.push_back(Notice::Synced { upto: self.commit.synced() });

@@ -414,6 +414,20 @@ impl World {
         panic!("the store works for ever");
     }
 
+    /// Lets the store do whatever it need not wait for.
+    #[cfg(test)]
+    fn finish_background(&mut self) {
+        for _ in 0..PATIENCE {
+            self.perform();
+            if self.disk.next_at().is_none() && self.store.deadline().is_none_or(|at| at > self.now)
+            {
+                return;
+            }
+            self.step();
+        }
+        panic!("the store works for ever");
+    }
+
     /// An operation ends, or time passes until a deadline.
     fn step(&mut self) {
         self.perform();
@@ -515,6 +529,8 @@ mod tests {
     use super::*;
     use crate::base::aligned::PAGE_BYTES;
     use crate::base::id::SegmentId;
+    use crate::storage::batch::BATCH_HEADER_BYTES;
+    use crate::storage::batch::BatchHeader;
 
     #[test]
     fn a_log_that_nobody_altered_is_as_it_was() {
@@ -645,6 +661,63 @@ mod tests {
             _ => None,
         });
         files.collect()
+    }
+
+    /// Of the segment before it nothing is left, so it was synced: whoever harms it right after that
+    /// must not make it look torn.
+    #[test]
+    fn the_batch_behind_a_segment_that_compaction_let_go_is_never_taken_for_torn() {
+        let mut harmed = 0;
+        for shape in [8, 12, 24, 28] {
+            let mut world = World::new(Shape::take(&mut Input(&[shape])));
+            world.start().expect("an empty directory");
+            for round in 0..40 {
+                world.write(0, 300 * (1 + round % 5), false);
+                world.sync();
+                world.finish_background();
+                for (segment, place) in batches_behind_a_gap(&world.disk) {
+                    let mut other = World::new(world.shape);
+                    other.disk = world.disk.clone();
+                    other.disk.crash();
+                    other.disk.remove(|file| file == File::Index(segment));
+                    other.disk.alter(File::Segment(segment), |bytes| bytes[place] ^= 1);
+                    other.start().expect("the manifest is good");
+                    let told = other.store.damaged_upto().is_some();
+                    assert!(told, "shape {shape}, round {round}: {segment} at {place}");
+                    harmed += 1;
+                }
+            }
+        }
+        assert!(harmed > 20, "{harmed} places");
+    }
+
+    /// The first batches of segments, by a byte of their headers and one of their first records',
+    /// before which at least one is missing.
+    fn batches_behind_a_gap(disk: &Disk) -> Vec<(SegmentId, usize)> {
+        let mut disk = disk.clone();
+        disk.crash();
+        let files: Vec<File> = disk.files().map(|(file, _)| file).collect();
+        let mut batches = Vec::new();
+        for file in files {
+            let File::Segment(segment) = file else { continue };
+            disk.alter(file, |bytes| {
+                for at in (PAGE_BYTES..bytes.len()).step_by(PAGE_BYTES) {
+                    let header = BatchHeader::read(&bytes[at..], segment, at as u32);
+                    batches.extend(header.map(|header| (segment, at, header)));
+                }
+            });
+        }
+        let is_there =
+            |number| batches.iter().any(|(_, _, it)| it.epoch > 0 && it.number == number);
+        let behind = batches.iter().filter(|(_, at, header)| {
+            let is_first = header.epoch > 0 && *at == PAGE_BYTES && header.records > 0;
+            is_first && header.number > 1 && !is_there(header.number - 1)
+        });
+        behind
+            .flat_map(|(segment, at, _)| {
+                [8, BATCH_HEADER_BYTES + 8].map(|byte| (*segment, at + byte))
+            })
+            .collect()
     }
 
     /// The bytes that make a log of sixty records.
