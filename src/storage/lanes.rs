@@ -322,16 +322,23 @@ impl Store {
         self.advance(Job::Prepare { segment, temporary, script }, out);
     }
 
-    /// Writes the keydir file of a segment that is complete and synced.
+    /// Writes the keydir file of a segment that is complete and synced: of the own log first, for
+    /// until then their batches stay in memory.
     fn begin_index(&mut self, out: &mut Outbox<Effect>) {
         if self.lanes.indexing {
             return;
         }
-        let Some(slot) = self.segments.find(|segment| segment.stage == Stage::Synced) else {
-            return;
-        };
+        let own = self.settings.log;
+        let synced = |segment: &Segment| segment.stage == Stage::Synced;
+        let of_own = self.segments.find(|segment| synced(segment) && segment.id.log == own);
+        let Some(slot) = of_own.or_else(|| self.segments.find(synced)) else { return };
         self.lanes.indexing = true;
-        let temporary = self.lanes.temporaries.next(self.settings.log);
+        let SegmentId { log, number } = self.segments.get(slot).id;
+        // Several shards write to an adopted log, each for other segments.
+        let temporary = match log == own {
+            true => self.lanes.temporaries.next(own),
+            false => File::Temporary { log, number },
+        };
         let segment = self.segments.get_mut(slot);
         let header = IndexHeader {
             segment: segment.id,
@@ -342,7 +349,8 @@ impl Store {
             segment_bytes: segment.file_bytes,
         };
         let bytes = std::mem::take(&mut segment.index).finish(&header);
-        let script = Script::replace_file(File::Index(segment.id), temporary, bytes);
+        let mut script = Script::new([Bulk::Unlink { file: temporary }]);
+        script.append(Script::replace_file(File::Index(segment.id), temporary, bytes));
         self.advance(Job::Index { slot, script }, out);
     }
 
@@ -613,12 +621,13 @@ impl Store {
             segment.stage = if segment.last_batch > 0 { Stage::Synced } else { Stage::Indexed };
             self.begin_index(out);
         }
-        let unwritten = |segment: &Segment| segment.stage == Stage::Synced;
+        let own = self.settings.log;
+        let unwritten = |segment: &Segment| segment.stage == Stage::Synced && segment.id.log == own;
         if self.lanes.indexing || self.segments.find(unwritten).is_some() {
             return;
         }
         self.lanes.stop_begun = true;
-        let (own, epoch) = (self.settings.log, self.commit.epoch());
+        let epoch = self.commit.epoch();
         let used = |segment: &&Segment| {
             segment.id.log == own && segment.epoch == epoch && segment.last_batch > 0
         };

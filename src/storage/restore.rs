@@ -260,6 +260,10 @@ impl Restored {
             index.push(*entry);
         }
         let segment = self.segments.get_mut(slot);
+        // Also those of others, if the log is an adopted one: its keydir file is for all.
+        let lowest = records.iter().chain(bad).map(|entry| entry.order).min();
+        segment.lowest_order =
+            lowest.map_or(segment.lowest_order, |it| it.min(segment.lowest_order));
         if segment.stage == Stage::Synced {
             segment.index = index;
         }
