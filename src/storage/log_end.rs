@@ -31,8 +31,8 @@ impl FoundSegment {
 pub struct Indexed {
     /// Its last batch.
     pub last_batch: u64,
-    /// The lowest order of its records, if it has any.
-    pub first_order: Option<Order>,
+    /// The lowest and the highest order of its records, if it has any.
+    pub orders: Option<(Order, Order)>,
 }
 
 /// What is to be made of an epoch's segments.
@@ -53,11 +53,14 @@ pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
     let last_used = segments.iter().rposition(|found| is_used(found, last_batch));
     for (index, found) in segments.iter().enumerate() {
         match &found.content {
-            Err(index) => before = Some((index.last_batch, true)),
+            Err(index) => {
+                let next_order = index.orders.map(|(_, last)| Order(last.0 + 1));
+                before = Some((index.last_batch, next_order));
+            }
             Ok(content) => {
                 let is_behind = last_used.is_none_or(|last| index > last);
                 // What a recorded end covers may have been let go by compaction since.
-                let before_end = before.filter(|_| end.is_none());
+                let before_end = before.filter(|_| end.is_none()).map(|(number, _)| number);
                 let skipped = was_skipped(&segments[index..], before, last_batch);
                 damaged |= !skipped && segment_damaged(content, last_batch, is_behind, before_end);
                 damaged |= content.unreadable;
@@ -66,7 +69,9 @@ pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
                     counts && !skipped && !is_used(found, last_batch)
                 });
                 if let Some(last) = counted(content, last_batch).last() {
-                    before = Some((last.header.number, last.header.seal));
+                    let header = last.header;
+                    let next_order = Order(header.first_order.0 + u64::from(header.records));
+                    before = Some((header.number, header.seal.then_some(next_order)));
                 }
             }
         }
@@ -93,7 +98,7 @@ pub fn clean_from(segments: &[FoundSegment], last_batch: u64) -> Option<Order> {
         let all = match &found.content {
             Err(indexed) => {
                 let whole = ends_whole(indexed.last_batch, true);
-                from = indexed.first_order.filter(|_| whole).or(from);
+                from = indexed.orders.filter(|_| whole).map(|(first, _)| first).or(from);
                 whole
             }
             Ok(content) => {
@@ -199,31 +204,38 @@ fn is_used(found: &FoundSegment, last_batch: u64) -> bool {
     }
 }
 
-/// Whether the log went on from `before` to the next batch without the first of `segments`: it had
+/// Whether the log went on from `before` to the next record without the first of `segments`: it had
 /// its name, and its preparing failed after that.
-fn was_skipped(segments: &[FoundSegment], before: Option<(u64, bool)>, last_batch: u64) -> bool {
-    let Some((before, true)) = before else { return false };
-    let next = segments.iter().find(|found| is_used(found, last_batch));
-    let first = next.and_then(|found| counted(found.content.as_ref().ok()?, last_batch).next());
-    first.is_some_and(|first| {
-        let is_here = next.is_some_and(|next| next.segment == segments[0].segment);
-        !is_here && first.offset == FIRST_BATCH_OFFSET && first.header.number == before + 1
-    })
+fn was_skipped(
+    segments: &[FoundSegment],
+    before: Option<(u64, Option<Order>)>,
+    last_batch: u64,
+) -> bool {
+    let Some((_, Some(next_order))) = before else { return false };
+    let Some(next) = segments.iter().find(|found| is_used(found, last_batch)) else { return false };
+    let first_order = match &next.content {
+        Err(index) => index.orders.map(|(first, _)| first),
+        Ok(content) => counted(content, last_batch)
+            .next()
+            .filter(|batch| batch.offset == FIRST_BATCH_OFFSET)
+            .map(|batch| batch.header.first_order),
+    };
+    next.segment != segments[0].segment && first_order == Some(next_order)
 }
 
 /// Whether something that counted is missing from a segment. `is_behind`: nothing counts in it or
-/// after it. `before`: the last batch that was seen before it, and whether that sealed its segment.
+/// after it. `before`: the last batch that was seen before it.
 fn segment_damaged(
     content: &ScannedSegment,
     last_batch: u64,
     is_behind: bool,
-    before: Option<(u64, bool)>,
+    before: Option<u64>,
 ) -> bool {
     let batches: Vec<&ScannedBatch> = counted(content, last_batch).collect();
     let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
         // Behind the end there are empty ones: what was prepared ahead, and before it those whose
         // first batches were all on their way to the disk.
-        return !is_behind || before.is_some_and(|(number, _)| number < last_batch);
+        return !is_behind || before.is_some_and(|number| number < last_batch);
     };
     let starts_late = first.offset != FIRST_BATCH_OFFSET;
     let gap = batches.windows(2).any(|pair| {
@@ -283,6 +295,24 @@ mod tests {
         assert_eq!(decide(&segments, ended(3, 3)), Verdict { last_batch: 3, damaged: false });
         segments[2] = segment(3, &[(4, 2)]);
         assert_eq!(decide(&segments, ended(4, 3)), Verdict { last_batch: 4, damaged: true });
+    }
+
+    /// The same, and the third has a keydir file by now.
+    #[test]
+    fn a_passed_over_segment_before_an_indexed_one_is_no_damage() {
+        for (first_order, damaged) in [(3, false), (4, true)] {
+            let mut first = segment(1, &[(1, 0), (2, 1)]);
+            seal(&mut first);
+            let orders = Some((Order(first_order), Order(9)));
+            let third = FoundSegment {
+                segment: SegmentId { log: LogId::new(1), number: 3 },
+                content: Err(Indexed { last_batch: 9, orders }),
+            };
+            let segments = [first, segment(2, &[]), third];
+            for end in [None, ended(9, 3)] {
+                assert_eq!(decide(&segments, end), Verdict { last_batch: 9, damaged });
+            }
+        }
     }
 
     #[test]
@@ -387,7 +417,7 @@ mod tests {
         seal(&mut first);
         let indexed = FoundSegment {
             segment: SegmentId { log: LogId::new(1), number: 2 },
-            content: Err(Indexed { last_batch: 6, first_order: Some(Order(4)) }),
+            content: Err(Indexed { last_batch: 6, orders: Some((Order(4), Order(6))) }),
         };
         let last = segment(3, &[(7, 5), (8, 6)]);
         let mut segments = vec![first, indexed, last];
@@ -420,7 +450,7 @@ mod tests {
                 synced_upto: *synced_upto,
                 first_order: Order(*number),
                 length: 100,
-                records: 0,
+                records: 1,
                 seal: false,
             },
             records: Vec::new(),

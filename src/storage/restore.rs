@@ -90,8 +90,9 @@ pub fn restore(mut found: Found, settings: &Settings) -> Restored {
             Content::Indexed(header, entries) => {
                 restored.counts.indexed += 1;
                 restored.add_indexed(length, &header, &entries);
-                let first_order = entries.iter().map(|entry| entry.order).min();
-                (header.epoch, Err(Indexed { last_batch: header.last_batch, first_order }))
+                let orders = || entries.iter().map(|entry| entry.order);
+                let orders = orders().min().zip(orders().max());
+                (header.epoch, Err(Indexed { last_batch: header.last_batch, orders }))
             }
             Content::Scanned(content) => (past::epoch_of(&content), Ok(content)),
         };
@@ -356,6 +357,33 @@ mod tests {
         assert_eq!(restored.damaged_upto, Order(9));
         assert_eq!(restored.highest_order, Order(500));
         assert_eq!(restored.ends, ends, "the last end is kept without a segment");
+    }
+
+    /// Nothing is known of what it lost but that the log was of generation 0: what is written in the
+    /// present one is newer, and the number of its first record begins anew.
+    #[test]
+    fn what_an_adopted_log_lost_is_older_than_the_generation_that_adopts_it() {
+        let mut found = found(ADOPTED, None);
+        let mut old = manifest(7, Vec::new());
+        old.log = ADOPTED.log;
+        found.manifests.insert(ADOPTED.log, old);
+        let settings = Settings { generation: 1, ..settings() };
+        let restored = restore(found, &settings);
+        assert!(restored.damaged_upto > Order(0));
+        assert!(restored.damaged_upto < Order::new(1, 0));
+        let end = restored.ends.iter().find(|end| (end.log, end.epoch) == (ADOPTED.log, 7));
+        assert_eq!(end.map(|end| end.last_order), Some(restored.damaged_upto), "told for good");
+    }
+
+    /// The log's records end below what it once lost: what is written next would look lost too.
+    #[test]
+    fn the_next_record_is_newer_than_all_that_was_ever_lost() {
+        let mut manifest =
+            manifest(7, vec![ended(SegmentId { log: OWN, number: 3 }, 7, Order(60))]);
+        manifest.damaged_upto = Order(90);
+        let manifests = BTreeMap::from([(OWN, manifest)]);
+        let restored = restore(Found { manifests, ..Found::default() }, &settings());
+        assert_eq!((restored.damaged_upto, restored.highest_order), (Order(90), Order(90)));
     }
 
     /// It was bad at an earlier start, which said what it can have lost.
