@@ -22,6 +22,7 @@ use rustix::io::ReadWriteFlags;
 
 use crate::base::aligned::AlignedBuffer;
 use crate::base::aligned::PAGE_BYTES;
+use crate::base::id::LogId;
 use crate::base::id::SegmentId;
 use crate::base::id::Ticket;
 use crate::engine::paths::Paths;
@@ -232,6 +233,12 @@ impl Disk {
         self.writers.forget(segment);
     }
 
+    /// Closes all files of a log that is gone.
+    pub(super) fn forget_log(&mut self, log: LogId) {
+        self.readers.forget_log(log);
+        self.writers.forget_log(log);
+    }
+
     /// Reads that the page cache did not have.
     pub(super) fn cold_reads(&self) -> u64 {
         self.cold_reads
@@ -307,6 +314,10 @@ impl Files {
     fn forget(&mut self, segment: SegmentId) {
         self.open.retain(|(id, _)| *id != segment);
     }
+
+    fn forget_log(&mut self, log: LogId) {
+        self.open.retain(|(id, _)| id.log != log);
+    }
 }
 
 /// What an error of the system means for a log.
@@ -328,7 +339,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::base::id::LogId;
     use crate::engine::scratch::Scratch;
     use crate::engine::uring::Settings;
 

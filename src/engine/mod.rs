@@ -319,10 +319,16 @@ impl Engine {
     fn released(&mut self, shard: ShardId, log: LogId) {
         let shards = self.released.entry(log).or_default();
         shards.insert(shard);
-        if shards.len() == self.bells.len()
-            && let Err(error) = data_dir::remove_log(&self.data_dir, log)
-        {
-            tracing::warn!("{log} is not needed any more, and stays: {error}");
+        if shards.len() < self.bells.len() {
+            return;
+        }
+        match data_dir::remove_log(&self.data_dir, log) {
+            // Its space is free when the last shard has closed its files.
+            Ok(()) => {
+                self.controls.iter().for_each(|control| control.log_removed(log));
+                self.bells.iter().for_each(|bell| bell.strike());
+            }
+            Err(error) => tracing::warn!("{log} is not needed any more, and stays: {error}"),
         }
     }
 

@@ -9,11 +9,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
+use crate::base::id::LogId;
 use crate::base::id::ShardId;
 use crate::base::outbox::Outbox;
 use crate::base::time::Duration;
@@ -103,29 +106,48 @@ pub(super) enum Wish {
     Die,
 }
 
-/// How others tell it.
+/// How others tell it. What they say takes effect when the thread's bell was struck.
 #[derive(Debug)]
-pub(super) struct Control(AtomicU8);
+pub(super) struct Control {
+    wish: AtomicU8,
+    /// Adopted logs whose files are gone, and whether there are any: that is asked each turn.
+    removed: Mutex<Vec<LogId>>,
+    any_removed: AtomicBool,
+}
 
 impl Default for Control {
     fn default() -> Self {
-        Self(AtomicU8::new(Wish::Start as u8))
+        let wish = AtomicU8::new(Wish::Start as u8);
+        Self { wish, removed: Mutex::default(), any_removed: AtomicBool::default() }
     }
 }
 
 impl Control {
-    /// Takes effect when the thread's bell was struck.
     pub(super) fn wish(&self, wish: Wish) {
-        self.0.store(wish as u8, Ordering::Release);
+        self.wish.store(wish as u8, Ordering::Release);
+    }
+
+    /// Nobody needs this log any more, and its files have no names.
+    pub(super) fn log_removed(&self, log: LogId) {
+        self.removed.lock().expect("nobody panics with it").push(log);
+        self.any_removed.store(true, Ordering::Release);
     }
 
     fn get(&self) -> Wish {
-        match self.0.load(Ordering::Acquire) {
+        match self.wish.load(Ordering::Acquire) {
             0 => Wish::Start,
             1 => Wish::Serve,
             2 => Wish::Stop,
             _ => Wish::Die,
         }
+    }
+
+    fn take_removed(&self) -> Vec<LogId> {
+        if !self.any_removed.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.any_removed.store(false, Ordering::Release);
+        std::mem::take(&mut *self.removed.lock().expect("nobody panics with it"))
     }
 }
 
@@ -226,6 +248,10 @@ impl<M: Machine> ShardLoop<M> {
         if self.control.get() == Wish::Stop && !std::mem::replace(&mut self.stopping, true) {
             self.hands.listeners.close(&mut self.hands.ring);
             self.deliver(Event::Stop);
+        }
+        for log in self.control.take_removed() {
+            self.hands.disk.forget_log(log);
+            self.deliver(Event::LogRemoved(log));
         }
         let now = self.clock.monotonic();
         if self.machine.deadline().is_some_and(|at| at <= now) {

@@ -49,6 +49,8 @@ pub struct ClosedBatch {
     pub offset: u32,
     /// Its place among the batches of the epoch.
     pub number: u64,
+    /// The highest number that it calls synced.
+    synced_upto: u64,
     /// Everything up to this sequence is durable once it and all before it are.
     pub last_sequence: u64,
     /// Bytes of its records.
@@ -56,6 +58,13 @@ pub struct ClosedBatch {
     /// Its bytes, shared with the write buffer.
     pub buffer: Arc<AlignedBuffer>,
     done: bool,
+}
+
+impl ClosedBatch {
+    /// Whether it only says how far the log is synced.
+    pub fn is_empty(&self) -> bool {
+        self.record_bytes == 0
+    }
 }
 
 /// The batch that is being filled.
@@ -89,6 +98,8 @@ pub struct Commit {
     last_sequence: u64,
     synced_number: u64,
     synced_sequence: u64,
+    /// The highest `synced_upto` of a synced batch.
+    vouched_number: u64,
     /// The highest `synced_upto` that a closed batch carries.
     told_upto: u64,
     /// The last batch that has records.
@@ -114,6 +125,7 @@ impl Commit {
             last_sequence,
             synced_number: 0,
             synced_sequence: last_sequence,
+            vouched_number: 0,
             told_upto: 0,
             last_number_with_records: 0,
             wanted_upto: 0,
@@ -133,9 +145,10 @@ impl Commit {
         self.synced_sequence
     }
 
-    /// The epoch, and in it the number of the last batch that is durable with all before it.
-    pub fn last_synced(&self) -> (u64, u64) {
-        (self.epoch, self.synced_number)
+    /// The epoch, and in it the number of the last batch that a durable one calls synced: whatever
+    /// happens to it, a start knows that it was.
+    pub fn last_vouched(&self) -> (u64, u64) {
+        (self.epoch, self.vouched_number)
     }
 
     /// The number of the last batch that was closed.
@@ -314,6 +327,7 @@ impl Commit {
             self.in_flight -= 1;
             self.synced_number = batch.number;
             self.synced_sequence = batch.last_sequence;
+            self.vouched_number = batch.synced_upto;
             durable.push(batch);
         }
         let written: usize = durable.iter().map(|batch| batch.record_bytes).sum();
@@ -366,6 +380,7 @@ impl Commit {
             segment,
             offset,
             number: self.last_number,
+            synced_upto: self.told_upto,
             last_sequence: self.last_sequence,
             record_bytes: std::mem::take(&mut self.open_bytes),
             buffer,

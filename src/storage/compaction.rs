@@ -9,8 +9,8 @@
 //! - A reaped tombstone may shadow an older record of its key in another segment, where a start
 //!   would find it. It is carried along until no segment can hold such a record: each other
 //!   segment is younger, or has no dead record, or was itself *cleaned* since (every record in it
-//!   was the newest of its key at that order). "Since" counts synced orders alone: after a crash
-//!   the unsynced ones are given out again.
+//!   was the newest of its key at that order). "Since" counts synced orders alone: a crash takes
+//!   what the others had.
 //! - An old segment is forgotten by the table only when its removal is durable: until then it
 //!   counts as a place where older records are.
 //!
@@ -140,13 +140,14 @@ pub struct Tables<'a> {
 /// Chooses segments whose live records are worth copying. Empty: none.
 ///
 /// `garbage_percent` of all indexed segments' bytes must be garbage, and the copy must be at least
-/// a fifth smaller than what goes; with `eager`, any gain is worth it. `last_synced` is the epoch
-/// and number of the last batch that is known to be synced: its segment stays, for without it the
-/// next start could not tell that batch, let go, from one that was damaged.
+/// a fifth smaller than what goes; with `eager`, any gain is worth it. `last_vouched` is the epoch
+/// and number of the last batch that a durable one calls synced: its segment stays, for without it
+/// the next start could not tell that batch, let go, from one that was damaged. And when a segment
+/// goes, the batch that follows it is known to be synced, also to a start that finds it bad.
 pub fn choose_victims(
     segments: &Segments,
     own: LogId,
-    last_synced: (u64, u64),
+    last_vouched: (u64, u64),
     garbage_percent: u8,
     segment_bytes: u32,
     eager: bool,
@@ -155,7 +156,7 @@ pub fn choose_victims(
         .iter()
         .filter(|(_, segment)| segment.id.log == own)
         .filter(|(_, segment)| segment.stage == Stage::Indexed && !segment.quarantined)
-        .filter(|(_, segment)| (segment.epoch, segment.last_batch) < last_synced)
+        .filter(|(_, segment)| (segment.epoch, segment.last_batch) < last_vouched)
         .collect();
     let total: u64 = candidates.iter().map(|(_, segment)| u64::from(segment.file_bytes)).sum();
     let garbage: u64 = candidates.iter().map(|(_, segment)| segment.garbage_bytes()).sum();

@@ -94,6 +94,13 @@ pub(in crate::storage) struct Lanes {
     stop_begun: bool,
 }
 
+impl Lanes {
+    /// What waited for a batch that calls it synced may be compacted.
+    pub(in crate::storage) fn vouched_for_more(&mut self) {
+        self.consider_compaction = true;
+    }
+}
+
 impl Store {
     /// Begins whatever may begin now.
     pub(in crate::storage) fn run_lanes(&mut self, now: Instant, out: &mut Outbox<Effect>) {
@@ -315,16 +322,23 @@ impl Store {
         self.advance(Job::Prepare { segment, temporary, script }, out);
     }
 
-    /// Writes the keydir file of a segment that is complete and synced.
+    /// Writes the keydir file of a segment that is complete and synced: of the own log first, for
+    /// until then their batches stay in memory.
     fn begin_index(&mut self, out: &mut Outbox<Effect>) {
         if self.lanes.indexing {
             return;
         }
-        let Some(slot) = self.segments.find(|segment| segment.stage == Stage::Synced) else {
-            return;
-        };
+        let own = self.settings.log;
+        let synced = |segment: &Segment| segment.stage == Stage::Synced;
+        let of_own = self.segments.find(|segment| synced(segment) && segment.id.log == own);
+        let Some(slot) = of_own.or_else(|| self.segments.find(synced)) else { return };
         self.lanes.indexing = true;
-        let temporary = self.lanes.temporaries.next(self.settings.log);
+        let SegmentId { log, number } = self.segments.get(slot).id;
+        // Several shards write to an adopted log, each for other segments.
+        let temporary = match log == own {
+            true => self.lanes.temporaries.next(own),
+            false => File::Temporary { log, number },
+        };
         let segment = self.segments.get_mut(slot);
         let header = IndexHeader {
             segment: segment.id,
@@ -335,7 +349,8 @@ impl Store {
             segment_bytes: segment.file_bytes,
         };
         let bytes = std::mem::take(&mut segment.index).finish(&header);
-        let script = Script::replace_file(File::Index(segment.id), temporary, bytes);
+        let mut script = Script::new([Bulk::Unlink { file: temporary }]);
+        script.append(Script::replace_file(File::Index(segment.id), temporary, bytes));
         self.advance(Job::Index { slot, script }, out);
     }
 
@@ -507,9 +522,9 @@ impl Store {
         }
         let percent = self.settings.garbage_percent;
         let bytes = self.settings.segment_bytes;
-        let (own, synced) = (self.settings.log, self.commit.last_synced());
+        let (own, vouched) = (self.settings.log, self.commit.last_vouched());
         let victims =
-            compaction::choose_victims(&self.segments, own, synced, percent, bytes, eager);
+            compaction::choose_victims(&self.segments, own, vouched, percent, bytes, eager);
         if victims.is_empty() {
             return;
         }
@@ -612,12 +627,13 @@ impl Store {
             segment.stage = if segment.last_batch > 0 { Stage::Synced } else { Stage::Indexed };
             self.begin_index(out);
         }
-        let unwritten = |segment: &Segment| segment.stage == Stage::Synced;
+        let own = self.settings.log;
+        let unwritten = |segment: &Segment| segment.stage == Stage::Synced && segment.id.log == own;
         if self.lanes.indexing || self.segments.find(unwritten).is_some() {
             return;
         }
         self.lanes.stop_begun = true;
-        let (own, epoch) = (self.settings.log, self.commit.epoch());
+        let epoch = self.commit.epoch();
         let used = |segment: &&Segment| {
             segment.id.log == own && segment.epoch == epoch && segment.last_batch > 0
         };
@@ -628,6 +644,7 @@ impl Store {
             epoch,
             last_batch: self.commit.last_number(),
             last_segment: last_segment.unwrap_or(0),
+            last_order: Order::new(self.settings.generation, self.commit.last_sequence()),
         };
         self.manifest.ends.push(end);
         let temporary = self.lanes.temporaries.next(self.settings.log);

@@ -19,13 +19,20 @@ pub struct FoundSegment {
     pub content: Result<ScannedSegment, Indexed>,
 }
 
+impl FoundSegment {
+    /// Whether the disk did not give all of it.
+    pub fn is_unreadable(&self) -> bool {
+        self.content.as_ref().is_ok_and(|content| content.unreadable)
+    }
+}
+
 /// What a keydir file says of a segment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Indexed {
     /// Its last batch.
     pub last_batch: u64,
-    /// The lowest order of its records, if it has any.
-    pub first_order: Option<Order>,
+    /// The lowest and the highest order of its records, if it has any.
+    pub orders: Option<(Order, Order)>,
 }
 
 /// What is to be made of an epoch's segments.
@@ -41,18 +48,19 @@ pub struct Verdict {
 /// `end` is what an earlier start or a clean stop recorded.
 pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
     let last_batch = end.map_or_else(|| find_end(segments), |end| end.last_batch);
-    let retired = is_retired(segments, last_batch);
-    let mut damaged =
-        end.is_none() && last_batch > 0 && !retired && !is_found(segments, last_batch);
+    let mut damaged = end.is_none() && last_batch > 0 && !is_found(segments, last_batch);
     let mut before = None;
     let last_used = segments.iter().rposition(|found| is_used(found, last_batch));
     for (index, found) in segments.iter().enumerate() {
         match &found.content {
-            Err(index) => before = Some((index.last_batch, true)),
+            Err(index) => {
+                let next_order = index.orders.map(|(_, last)| Order(last.0 + 1));
+                before = Some((index.last_batch, next_order));
+            }
             Ok(content) => {
                 let is_behind = last_used.is_none_or(|last| index > last);
                 // What a recorded end covers may have been let go by compaction since.
-                let before_end = before.filter(|_| !retired && end.is_none());
+                let before_end = before.filter(|_| end.is_none()).map(|(number, _)| number);
                 let skipped = was_skipped(&segments[index..], before, last_batch);
                 damaged |= !skipped && segment_damaged(content, last_batch, is_behind, before_end);
                 damaged |= content.unreadable;
@@ -61,7 +69,9 @@ pub fn decide(segments: &[FoundSegment], end: Option<EpochEnd>) -> Verdict {
                     counts && !skipped && !is_used(found, last_batch)
                 });
                 if let Some(last) = counted(content, last_batch).last() {
-                    before = Some((last.header.number, last.header.seal));
+                    let header = last.header;
+                    let next_order = Order(header.first_order.0 + u64::from(header.records));
+                    before = Some((header.number, header.seal.then_some(next_order)));
                 }
             }
         }
@@ -81,13 +91,14 @@ pub fn counted(
 /// `None`: nothing says so.
 pub fn clean_from(segments: &[FoundSegment], last_batch: u64) -> Option<Order> {
     let mut from = None;
-    let last_used = segments.iter().rposition(|found| is_used(found, last_batch))?;
+    let counts = |found: &FoundSegment| is_used(found, last_batch) || found.is_unreadable();
+    let last_used = segments.iter().rposition(counts)?;
     for (index, found) in segments[..=last_used].iter().enumerate().rev() {
         let ends_whole = |last: u64, seal: bool| last == last_batch || (seal && index < last_used);
         let all = match &found.content {
             Err(indexed) => {
                 let whole = ends_whole(indexed.last_batch, true);
-                from = indexed.first_order.filter(|_| whole).or(from);
+                from = indexed.orders.filter(|_| whole).map(|(first, _)| first).or(from);
                 whole
             }
             Ok(content) => {
@@ -127,9 +138,9 @@ fn clean_batches(content: &ScannedSegment, last_batch: u64) -> (bool, Option<Ord
 }
 
 /// The end of a run that crashed: what was synced, and whatever follows it without a gap. A segment
-/// has its name before anything is written to it, and loses it only when all of it was synced: so
-/// the numbers that are missing between a complete segment and the first batch of the next one
-/// were in segments that compaction let go, and are no gap.
+/// has its name before anything is written to it, and loses it only when a durable batch calls the
+/// one that follows it synced: so the numbers that are missing between a complete segment and the
+/// first batch of the next one were in segments that compaction let go, and that batch was synced.
 fn find_end(segments: &[FoundSegment]) -> u64 {
     let synced = segments.iter().map(|found| match &found.content {
         Err(index) => index.last_batch,
@@ -138,36 +149,31 @@ fn find_end(segments: &[FoundSegment]) -> u64 {
         }
     });
     let mut end = synced.max().unwrap_or(0);
-    let mut complete_before = true;
+    let mut before = Some(0);
     for found in segments {
         let batches = found.content.as_ref().map_or(&[][..], |content| &content.batches);
-        for batch in batches.iter().filter(|batch| batch.is_whole()) {
-            let is_first = batch.offset == FIRST_BATCH_OFFSET && complete_before;
-            if batch.header.number == end + 1 || (batch.header.number > end && is_first) {
-                end = batch.header.number;
+        for batch in batches {
+            let number = batch.header.number;
+            let is_first = batch.offset == FIRST_BATCH_OFFSET;
+            let was_synced = is_first && before.is_some_and(|before| before + 1 < number);
+            if was_synced || (batch.is_whole() && number == end + 1) {
+                end = end.max(number);
             }
         }
-        complete_before = is_complete(found, end);
+        before = last_of_complete(found, end);
     }
     end
 }
 
-/// Whether all batches of a segment up to its seal count.
-fn is_complete(found: &FoundSegment, end: u64) -> bool {
+/// The number of a segment's last batch, if all of them up to its seal count.
+fn last_of_complete(found: &FoundSegment, end: u64) -> Option<u64> {
     match &found.content {
-        Err(_) => true,
+        Err(index) => Some(index.last_batch),
         Ok(content) => {
-            content.batches.last().is_some_and(|last| last.header.seal && last.header.number <= end)
+            let last = content.batches.last()?.header;
+            (last.seal && last.number <= end).then_some(last.number)
         }
     }
-}
-
-/// Whether the last batch that counts was in a segment that compaction let go: what is not complete
-/// begins behind it.
-fn is_retired(segments: &[FoundSegment], last_batch: u64) -> bool {
-    let open = segments.iter().find(|found| !is_complete(found, last_batch));
-    open.and_then(|found| found.content.as_ref().ok()?.batches.first())
-        .is_some_and(|first| first.offset == FIRST_BATCH_OFFSET && first.header.number > last_batch)
 }
 
 fn scanned(segments: &[FoundSegment]) -> impl Iterator<Item = &ScannedBatch> {
@@ -198,31 +204,38 @@ fn is_used(found: &FoundSegment, last_batch: u64) -> bool {
     }
 }
 
-/// Whether the log went on from `before` to the next batch without the first of `segments`: it had
+/// Whether the log went on from `before` to the next record without the first of `segments`: it had
 /// its name, and its preparing failed after that.
-fn was_skipped(segments: &[FoundSegment], before: Option<(u64, bool)>, last_batch: u64) -> bool {
-    let Some((before, true)) = before else { return false };
-    let next = segments.iter().find(|found| is_used(found, last_batch));
-    let first = next.and_then(|found| counted(found.content.as_ref().ok()?, last_batch).next());
-    first.is_some_and(|first| {
-        let is_here = next.is_some_and(|next| next.segment == segments[0].segment);
-        !is_here && first.offset == FIRST_BATCH_OFFSET && first.header.number == before + 1
-    })
+fn was_skipped(
+    segments: &[FoundSegment],
+    before: Option<(u64, Option<Order>)>,
+    last_batch: u64,
+) -> bool {
+    let Some((_, Some(next_order))) = before else { return false };
+    let Some(next) = segments.iter().find(|found| is_used(found, last_batch)) else { return false };
+    let first_order = match &next.content {
+        Err(index) => index.orders.map(|(first, _)| first),
+        Ok(content) => counted(content, last_batch)
+            .next()
+            .filter(|batch| batch.offset == FIRST_BATCH_OFFSET)
+            .map(|batch| batch.header.first_order),
+    };
+    next.segment != segments[0].segment && first_order == Some(next_order)
 }
 
 /// Whether something that counted is missing from a segment. `is_behind`: nothing counts in it or
-/// after it. `before`: the last batch that was seen before it, and whether that sealed its segment.
+/// after it. `before`: the last batch that was seen before it.
 fn segment_damaged(
     content: &ScannedSegment,
     last_batch: u64,
     is_behind: bool,
-    before: Option<(u64, bool)>,
+    before: Option<u64>,
 ) -> bool {
     let batches: Vec<&ScannedBatch> = counted(content, last_batch).collect();
     let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
         // Behind the end there are empty ones: what was prepared ahead, and before it those whose
         // first batches were all on their way to the disk.
-        return !is_behind || before.is_some_and(|(number, _)| number < last_batch);
+        return !is_behind || before.is_some_and(|number| number < last_batch);
     };
     let starts_late = first.offset != FIRST_BATCH_OFFSET;
     let gap = batches.windows(2).any(|pair| {
@@ -282,6 +295,24 @@ mod tests {
         assert_eq!(decide(&segments, ended(3, 3)), Verdict { last_batch: 3, damaged: false });
         segments[2] = segment(3, &[(4, 2)]);
         assert_eq!(decide(&segments, ended(4, 3)), Verdict { last_batch: 4, damaged: true });
+    }
+
+    /// The same, and the third has a keydir file by now.
+    #[test]
+    fn a_passed_over_segment_before_an_indexed_one_is_no_damage() {
+        for (first_order, damaged) in [(3, false), (4, true)] {
+            let mut first = segment(1, &[(1, 0), (2, 1)]);
+            seal(&mut first);
+            let orders = Some((Order(first_order), Order(9)));
+            let third = FoundSegment {
+                segment: SegmentId { log: LogId::new(1), number: 3 },
+                content: Err(Indexed { last_batch: 9, orders }),
+            };
+            let segments = [first, segment(2, &[]), third];
+            for end in [None, ended(9, 3)] {
+                assert_eq!(decide(&segments, end), Verdict { last_batch: 9, damaged });
+            }
+        }
     }
 
     #[test]
@@ -349,12 +380,25 @@ mod tests {
         assert_eq!(decide(&segments, None), Verdict { last_batch: 38, damaged: false });
     }
 
+    /// They were let go when a durable batch called batch 38 synced, whether its own word is of 35 or
+    /// of 37.
     #[test]
-    fn a_torn_batch_behind_retired_ones_is_the_torn_end() {
-        let mut torn = segment(195, &[(38, 35)]);
+    fn a_bad_batch_behind_retired_ones_is_damage() {
+        for synced_upto in [35, 37] {
+            let mut bad = segment(195, &[(38, synced_upto)]);
+            bad.content.as_mut().expect("it was scanned").batches[0].lost_records = true;
+            let segments = [bad, segment(197, &[])];
+            assert_eq!(decide(&segments, None), Verdict { last_batch: 38, damaged: true });
+        }
+    }
+
+    #[test]
+    fn a_bad_batch_behind_a_complete_segment_is_the_torn_end() {
+        let mut first = segment(1, &[(1, 0), (2, 1)]);
+        seal(&mut first);
+        let mut torn = segment(2, &[(3, 1)]);
         torn.content.as_mut().expect("it was scanned").batches[0].lost_records = true;
-        let segments = [torn, segment(197, &[])];
-        assert_eq!(decide(&segments, None), Verdict { last_batch: 35, damaged: false });
+        assert_eq!(decide(&[first, torn], None), Verdict { last_batch: 2, damaged: false });
     }
 
     #[test]
@@ -373,21 +417,27 @@ mod tests {
         seal(&mut first);
         let indexed = FoundSegment {
             segment: SegmentId { log: LogId::new(1), number: 2 },
-            content: Err(Indexed { last_batch: 6, first_order: Some(Order(4)) }),
+            content: Err(Indexed { last_batch: 6, orders: Some((Order(4), Order(6))) }),
         };
         let last = segment(3, &[(7, 5), (8, 6)]);
-        let mut segments = [first, indexed, last];
+        let mut segments = vec![first, indexed, last];
         assert_eq!(clean_from(&segments, 8), Some(Order(3)), "across a segment with an index");
         segments[0].content.as_mut().expect("it was scanned").batches[1].lost_records = true;
         assert_eq!(clean_from(&segments, 8), Some(Order(4)));
         segments[2].content.as_mut().expect("it was scanned").batches[0].lost_records = true;
         assert_eq!(clean_from(&segments, 8), Some(Order(8)));
+        let mut behind = segment(4, &[]);
+        behind.content.as_mut().expect("it was scanned").unreadable = true;
+        segments.push(behind);
+        assert_eq!(clean_from(&segments, 8), None, "what comes behind the end is not known");
+        segments.pop();
         segments[2].content.as_mut().expect("it was scanned").unreadable = true;
         assert_eq!(clean_from(&segments, 8), None);
     }
 
     fn ended(last_batch: u64, last_segment: u32) -> Option<EpochEnd> {
-        Some(EpochEnd { log: LogId::new(1), epoch: 1, last_batch, last_segment })
+        let last_order = Order(last_batch);
+        Some(EpochEnd { log: LogId::new(1), epoch: 1, last_batch, last_segment, last_order })
     }
 
     fn segment(number: u32, batches: &[(u64, u64)]) -> FoundSegment {
@@ -400,7 +450,7 @@ mod tests {
                 synced_upto: *synced_upto,
                 first_order: Order(*number),
                 length: 100,
-                records: 0,
+                records: 1,
                 seal: false,
             },
             records: Vec::new(),

@@ -13,6 +13,10 @@
 //! bad, it is damage, and no torn end. That holds for adopted logs too, whose own manifests nobody
 //! writes any more: their ends are recorded by those that adopted them.
 //!
+//! With each end goes the last order that the epoch can have given out. What an epoch lost was not
+//! newer, and whatever is written after it has a higher order: also if, when it ended, not all of
+//! its log could be read.
+//!
 //! # Layout (version 1, little-endian)
 //!
 //! | offset | bytes | field                                                             |
@@ -27,7 +31,8 @@
 //! |     32 |     8 | actor of this start                                                |
 //! |     40 |     8 | the highest order of all damage found so far, or 0                   |
 //! |     48 |     4 | ends: how many                                                    |
-//! |     52 |     – | ends of 24 bytes: log 4, epoch 8, its last batch 8, its last segment 4 |
+//! |     52 |     – | ends of 32 bytes: log 4, epoch 8, its last batch 8, its last segment 4, |
+//! |        |       | its last order 8                                                     |
 
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::checksum;
@@ -38,7 +43,7 @@ use crate::storage::record::u32_at;
 use crate::storage::record::u64_at;
 
 const HEADER_BYTES: usize = 52;
-const END_BYTES: usize = 24;
+const END_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"StatorMF";
 const VERSION: u32 = 1;
 
@@ -47,13 +52,21 @@ const VERSION: u32 = 1;
 pub struct EpochEnd {
     /// Whose epoch: of the log itself, or of one that it adopted.
     pub log: LogId,
-    /// Which epoch.
+    /// Which epoch; 0: of segments of which it is not known.
     pub epoch: u64,
-    /// The number of its last batch; 0: it has none.
+    /// The number of its last batch; 0: it has none. [`EpochEnd::UNREAD`]: it is not known.
     pub last_batch: u64,
     /// The last segment that had one; 0: none. A later one without batches was prepared ahead, an
     /// earlier one without batches lost them.
     pub last_segment: u32,
+    /// No record of the epoch has a higher order than this.
+    pub last_order: Order,
+}
+
+impl EpochEnd {
+    /// The last batch of an epoch of which a segment could not be read when it ended: a start that
+    /// can read it says which it is.
+    pub const UNREAD: u64 = u64::MAX;
 }
 
 /// The content of a manifest.
@@ -71,7 +84,8 @@ pub struct Manifest {
     pub actor: ActorId,
     /// Records of unknown keys, up to this order, are known to be lost to damage.
     pub damaged_upto: Order,
-    /// Ends of the epochs that are over, as long as there are segments of them.
+    /// Ends of the epochs that are over, as long as there are segments of them; those of the last
+    /// epochs always.
     pub ends: Vec<EpochEnd>,
 }
 
@@ -93,6 +107,7 @@ impl Manifest {
             bytes.extend_from_slice(&end.epoch.to_le_bytes());
             bytes.extend_from_slice(&end.last_batch.to_le_bytes());
             bytes.extend_from_slice(&end.last_segment.to_le_bytes());
+            bytes.extend_from_slice(&end.last_order.0.to_le_bytes());
         }
         let sum = checksum::checksum(&bytes[12..]);
         bytes[8..12].copy_from_slice(&sum.to_le_bytes());
@@ -130,6 +145,7 @@ impl Manifest {
             epoch: u64_at(bytes, 4),
             last_batch: u64_at(bytes, 12),
             last_segment: u32_at(bytes, 20),
+            last_order: Order(u64_at(bytes, 24)),
         };
         good.then(|| Self {
             log: LogId::new(u32_at(head, 16)),
@@ -142,9 +158,10 @@ impl Manifest {
         })
     }
 
-    /// Where an epoch ended that is over.
+    /// Where an epoch ended that is over, if that is known.
     pub fn end_of(&self, log: LogId, epoch: u64) -> Option<EpochEnd> {
-        self.ends.iter().find(|end| end.log == log && end.epoch == epoch).copied()
+        let known = self.ends.iter().filter(|end| end.last_batch != EpochEnd::UNREAD);
+        known.copied().find(|end| end.log == log && end.epoch == epoch)
     }
 }
 
@@ -162,14 +179,14 @@ mod tests {
             actor: ActorId::new(0x1234_5678_9abc_def0),
             damaged_upto: Order(4),
             ends: vec![
-                EpochEnd { log: LogId::new(5), epoch: 7, last_batch: 3, last_segment: 2 },
-                EpochEnd { log: LogId::new(4), epoch: 8, last_batch: 0, last_segment: 0 },
+                end(LogId::new(5), 7, 3, Order::new(1, 90)),
+                end(LogId::new(4), 8, EpochEnd::UNREAD, Order(70)),
             ],
         };
         let mut bytes = manifest.to_bytes();
         assert_eq!(Manifest::from_bytes(&bytes), Some(manifest.clone()));
         assert_eq!(manifest.end_of(LogId::new(5), 7), Some(manifest.ends[0]));
-        assert_eq!(manifest.end_of(LogId::new(4), 8), Some(manifest.ends[1]));
+        assert_eq!(manifest.end_of(LogId::new(4), 8), None, "it was not known");
         assert_eq!(manifest.end_of(LogId::new(5), 8), None);
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -183,5 +200,9 @@ mod tests {
             assert_eq!(Manifest::from_file(&file), expected, "one bad copy is no loss");
         }
         assert_eq!(Manifest::from_file(&[]), None);
+    }
+
+    fn end(log: LogId, epoch: u64, last_batch: u64, last_order: Order) -> EpochEnd {
+        EpochEnd { log, epoch, last_batch, last_segment: 2, last_order }
     }
 }

@@ -23,7 +23,7 @@
 //! | `record`, `batch`, `index_file`, `manifest`, `layout` | bytes on the disk |
 //! | `location`, `keydir`, `segments`, `cache` | what is where, in memory |
 //! | `commit` | batches, and what is durable |
-//! | `scan`, `log_end`, `recovery`, `restore`, `collisions` | a start |
+//! | `scan`, `log_end`, `past`, `recovery`, `restore`, `collisions` | a start |
 //! | `script`, `lanes`, `compaction` | what goes on in the background |
 //!
 //! # Invariants
@@ -50,6 +50,7 @@ pub mod location;
 pub mod log_end;
 pub mod manifest;
 mod opening;
+pub mod past;
 pub mod record;
 pub mod recovery;
 pub mod restore;
@@ -910,6 +911,9 @@ impl Store {
             segment.unsynced_batches -= 1;
             if segment.stage == Stage::Sealed && segment.unsynced_batches == 0 {
                 segment.stage = Stage::Synced;
+            }
+            if batch.is_empty() {
+                self.lanes.vouched_for_more();
             }
         }
         if self.commit.synced() > before {

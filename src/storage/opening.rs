@@ -5,6 +5,7 @@
 //! record be written, for only then is the actor durable.
 
 use crate::base::aligned::PAGE_BYTES;
+use crate::base::id::PartitionId;
 use crate::base::outbox::Outbox;
 use crate::storage::Health;
 use crate::storage::Notice;
@@ -17,6 +18,8 @@ use crate::storage::effect::Done;
 use crate::storage::effect::Effect;
 use crate::storage::effect::Failure;
 use crate::storage::effect::File;
+use crate::storage::index_file::IndexBuilder;
+use crate::storage::location::SegmentSlot;
 use crate::storage::record::Order;
 use crate::storage::recovery::Found;
 use crate::storage::recovery::PIECE_BYTES_MAX;
@@ -24,6 +27,7 @@ use crate::storage::recovery::Recovery;
 use crate::storage::recovery::StartError;
 use crate::storage::restore;
 use crate::storage::restore::Restored;
+use crate::storage::restore::is_owned;
 use crate::storage::script::Script;
 use crate::storage::segments::Stage;
 
@@ -161,17 +165,21 @@ impl Store {
         script
     }
 
-    /// Segments of other logs are complete as they are: nothing is written beside them.
+    /// Segments of other logs are complete as they are. One of the shards that read them writes
+    /// their keydir files, so that the next start need not read them whole again.
     fn settle_adopted_segments(&mut self) {
-        let own = self.settings.log;
-        let adopted: Vec<_> = self
-            .segments
-            .iter()
-            .filter(|(_, segment)| segment.id.log != own)
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in adopted {
-            self.segments.get_mut(slot).stage = Stage::Indexed;
+        let (own, partitions) = (self.settings.log, u32::from(self.settings.partitions));
+        let is_ours = |number: u32| {
+            is_owned(&self.settings.owned, PartitionId::new((number % partitions) as u16))
+        };
+        let others = self.segments.iter().filter(|(_, segment)| {
+            segment.id.log != own && !(segment.stage == Stage::Synced && is_ours(segment.id.number))
+        });
+        let others: Vec<SegmentSlot> = others.map(|(slot, _)| slot).collect();
+        for slot in others {
+            let segment = self.segments.get_mut(slot);
+            segment.stage = Stage::Indexed;
+            segment.index = IndexBuilder::default();
         }
     }
 

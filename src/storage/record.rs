@@ -40,6 +40,9 @@ pub const RECORD_ALIGNMENT: usize = 16;
 /// The fixed part of a record, before its key, in bytes.
 pub const RECORD_HEADER_BYTES: usize = 40;
 
+/// The shortest record: a key of one byte.
+pub const RECORD_BYTES_MIN: usize = (RECORD_HEADER_BYTES + 1).next_multiple_of(RECORD_ALIGNMENT);
+
 const VERSION: u8 = 1;
 const TOMBSTONE: u8 = 1;
 const COLLIDES: u8 = 2;
@@ -57,6 +60,13 @@ impl Order {
     pub fn new(generation: u16, sequence: u64) -> Self {
         assert!(sequence < 1 << 48, "2^48 records in one log");
         Self(u64::from(generation) << 48 | sequence)
+    }
+
+    /// The highest order that so many records after this one can have.
+    #[must_use]
+    pub fn after(self, records: u64) -> Self {
+        let last = self.sequence().saturating_add(records).min((1 << 48) - 1);
+        Self::new(self.generation(), last)
     }
 
     /// The number of the record in its log.

@@ -64,8 +64,8 @@ pub enum StartError {
     },
 }
 
-/// What an earlier start said of an epoch's end, in the log's own manifest or in that of one that
-/// adopted it.
+/// Where an epoch ended, if an earlier start knew it: it said so in the log's own manifest or in
+/// that of one that adopted it.
 pub fn recorded_end(
     manifests: &BTreeMap<LogId, Manifest>,
     log: LogId,
@@ -203,9 +203,14 @@ impl Recovery {
     /// Whether nothing that follows in a segment can count. After many kills in a row there are many
     /// segments without a keydir file, each with little at its front.
     fn is_over(&self, scan: &Scan) -> bool {
-        let Some(last) = scan.last_batch() else { return false };
-        let end = recorded_end(&self.found.manifests, scan.segment().log, last.epoch);
-        last.seal || end.is_some_and(|end| last.number >= end.last_batch)
+        let SegmentId { log, number } = scan.segment();
+        let end = |epoch| recorded_end(&self.found.manifests, log, epoch);
+        let Some(last) = scan.last_batch() else {
+            // What was prepared stays in an adopted log until all of it goes.
+            let prepared = scan.header().and_then(|header| end(header.epoch));
+            return prepared.is_some_and(|end| number > end.last_segment);
+        };
+        last.seal || end(last.epoch).is_some_and(|end| last.number >= end.last_batch)
     }
 
     fn index_read(&mut self, segment: SegmentId, bytes: &[u8]) {

@@ -1,6 +1,7 @@
 //! Makes keydirs and a table of segments of what recovery found.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::base::id::LogId;
 use crate::base::id::PartitionId;
@@ -18,6 +19,8 @@ use crate::storage::log_end::FoundSegment;
 use crate::storage::log_end::Indexed;
 use crate::storage::log_end::Verdict;
 use crate::storage::manifest::EpochEnd;
+use crate::storage::past;
+use crate::storage::past::Past;
 use crate::storage::record::Order;
 use crate::storage::recovery::Content;
 use crate::storage::recovery::Found;
@@ -34,11 +37,11 @@ pub struct Restored {
     pub keydirs: Vec<Keydir>,
     /// All segments with records.
     pub segments: Segments,
-    /// No record, and no statement about records, has a higher order.
+    /// No record was ever given a higher order.
     pub highest_order: Order,
     /// Records of unknown keys, up to this order, are lost to damage.
     pub damaged_upto: Order,
-    /// Ends of all epochs that have segments.
+    /// Ends of all epochs that have segments, and of the last one of each log.
     pub ends: Vec<EpochEnd>,
     /// Files that mean nothing.
     pub leftovers: Vec<File>,
@@ -48,10 +51,6 @@ pub struct Restored {
     /// What was met on the way.
     pub counts: Counts,
     owned: Vec<bool>,
-    /// Up to which order records of unknown keys are lost, for each place where some are. `None`:
-    /// that is not known. Then what is lost is older than whatever will be written, and may be newer
-    /// than all that is.
-    losses: Vec<Option<Order>>,
 }
 
 /// What a start met.
@@ -68,67 +67,52 @@ pub struct Counts {
 }
 
 /// Makes tables of `found`.
-pub fn restore(found: Found, settings: &Settings) -> Restored {
-    let partitions = settings.partitions;
+pub fn restore(mut found: Found, settings: &Settings) -> Restored {
+    let logs = found.segments.keys().map(|segment| segment.log);
+    let logs: BTreeSet<LogId> = logs.chain(found.manifests.keys().copied()).collect();
+    let past = |log| (log, Past::new(log, &found, settings.segment_bytes));
+    let pasts: BTreeMap<LogId, Past> = logs.into_iter().map(past).collect();
+    let damaged_upto = found.manifests.values().map(|manifest| manifest.damaged_upto).max();
     let mut restored = Restored {
-        keydirs: (0..partitions).map(|_| Keydir::recovering()).collect(),
+        keydirs: (0..settings.partitions).map(|_| Keydir::recovering()).collect(),
         segments: Segments::default(),
         highest_order: Order(0),
-        damaged_upto: Order(0),
+        damaged_upto: damaged_upto.unwrap_or_default(),
         ends: Vec::new(),
-        leftovers: found.leftovers,
+        leftovers: std::mem::take(&mut found.leftovers),
         collisions: BTreeMap::new(),
         owned: settings.owned.clone(),
-        losses: Vec::new(),
         counts: Counts { scanned: found.scanned, ..Counts::default() },
     };
     let mut epochs: BTreeMap<(LogId, u64), Vec<(FoundSegment, u64)>> = BTreeMap::new();
     for (segment, (length, content)) in found.segments {
-        match content {
+        let (epoch, content) = match content {
             Content::Indexed(header, entries) => {
                 restored.counts.indexed += 1;
                 restored.add_indexed(length, &header, &entries);
-                let first_order = entries.iter().map(|entry| entry.order).min();
-                let content = Err(Indexed { last_batch: header.last_batch, first_order });
-                let key = (segment.log, header.epoch);
-                epochs.entry(key).or_default().push((FoundSegment { segment, content }, length));
+                let orders = || entries.iter().map(|entry| entry.order);
+                let orders = orders().min().zip(orders().max());
+                (header.epoch, Err(Indexed { last_batch: header.last_batch, orders }))
             }
-            Content::Scanned(content) => {
-                let key = (segment.log, epoch_of(&content));
-                let content = Ok(content);
-                epochs.entry(key).or_default().push((FoundSegment { segment, content }, length));
-            }
+            Content::Scanned(content) => (past::epoch_of(&content), Ok(content)),
+        };
+        let found = (FoundSegment { segment, content }, length);
+        epochs.entry((segment.log, epoch)).or_default().push(found);
+    }
+    for ((log, epoch), segments) in epochs {
+        match recorded_end(&found.manifests, log, epoch) {
+            _ if epoch == 0 => restored.add_compacted(segments, &pasts[&log]),
+            recorded => restored.add_epoch((log, epoch), segments, recorded, &pasts[&log]),
         }
     }
-    let firsts: BTreeMap<(LogId, u64), Order> =
-        epochs.iter().filter_map(|(key, all)| Some((*key, first_order(all)?))).collect();
-    for ((log, epoch), segments) in epochs {
-        // Whoever wrote the next epoch knew the last order of this one, or that it had lost some.
-        let later = firsts.range((log, epoch + 1)..=(log, u64::MAX)).map(|(_, order)| *order);
-        // Nothing is written to an adopted log any more.
-        let adopted = (log != settings.log).then(|| Order::new(settings.generation, 0));
-        let below = if epoch == 0 { adopted } else { later.min().or(adopted) };
-        let recorded = recorded_end(&found.manifests, log, epoch);
-        restored.add_epoch(log, epoch, segments, recorded, below);
-    }
-    for manifest in found.manifests.values() {
-        restored.damaged_upto = restored.damaged_upto.max(manifest.damaged_upto);
-    }
-    for loss in std::mem::take(&mut restored.losses) {
-        // All that is known may be nothing, and a loss is one all the same.
-        let lost_upto = loss.unwrap_or(restored.highest_order).max(Order(1));
-        restored.damaged_upto = restored.damaged_upto.max(lost_upto);
+    for (log, past) in &pasts {
+        let recorded = recorded_end(&found.manifests, *log, past.epoch);
+        restored.keep_last_end(*log, past, recorded);
     }
     // What is written next must be newer than what is lost, or it would be taken for suspect.
-    restored.highest_order = restored.highest_order.max(restored.damaged_upto);
+    let last_order = pasts.get(&settings.log).map_or(Order(0), |past| past.last_order);
+    restored.highest_order = last_order.max(restored.damaged_upto);
     restored
-}
-
-/// The epoch that wrote a segment; 0: compaction did, or nothing in it can be read.
-fn epoch_of(content: &ScannedSegment) -> u64 {
-    let by_header =
-        content.header.map(|header| if header.compacted.is_some() { 0 } else { header.epoch });
-    by_header.or_else(|| content.batches.first().map(|batch| batch.header.epoch)).unwrap_or(0)
 }
 
 impl Restored {
@@ -137,8 +121,6 @@ impl Restored {
         let mut segment = Segment::new(header.segment, file_bytes, header.epoch, Stage::Indexed);
         segment.last_batch = header.last_batch;
         segment.cleaned_at = header.cleaned_at;
-        // New orders must be above those that compaction vouched for.
-        self.highest_order = self.highest_order.max(header.cleaned_at);
         let slot = self.segments.add(segment);
         for entry in entries {
             self.add_record(slot, entry, false);
@@ -146,40 +128,52 @@ impl Restored {
     }
 
     /// Adds the segments of one epoch that have no keydir file, up to where the epoch ended.
-    /// `below`: everything in it has a lower order than this, if that is known.
     fn add_epoch(
         &mut self,
-        log: LogId,
-        epoch: u64,
+        (log, epoch): (LogId, u64),
         segments: Vec<(FoundSegment, u64)>,
         recorded: Option<EpochEnd>,
-        below: Option<Order>,
+        past: &Past,
     ) {
-        if epoch == 0 {
-            for (found, length) in segments {
-                if let Ok(content) = found.content {
-                    self.add_compacted(found.segment, length, &content, below);
-                }
-            }
-            return;
-        }
         let (found, lengths): (Vec<FoundSegment>, Vec<u64>) = segments.into_iter().unzip();
-        let verdict = log_end::decide(&found, recorded);
+        let mut verdict = log_end::decide(&found, recorded);
+        let is_unread = past.is_unread(epoch) || found.iter().any(FoundSegment::is_unreadable);
+        let is_unread = is_unread && recorded.is_none();
+        verdict.damaged |= is_unread;
         let last_segment = recorded.map_or_else(
             || log_end::last_segment(&found, verdict.last_batch),
             |end| end.last_segment,
         );
-        self.ends.push(EpochEnd { log, epoch, last_batch: verdict.last_batch, last_segment });
+        let last_batch = if is_unread { EpochEnd::UNREAD } else { verdict.last_batch };
+        let last_order = past.last_order_of(epoch);
+        self.ends.push(EpochEnd { log, epoch, last_batch, last_segment, last_order });
         for (found, length) in found.iter().zip(lengths) {
             if let Ok(content) = &found.content {
                 self.add_scanned(found.segment, length, content, &verdict);
-                self.highest_order = self.highest_order.max(highest_order(content, &verdict));
             }
         }
         if verdict.damaged {
-            let clean_from = log_end::clean_from(&found, verdict.last_batch).or(below);
-            self.losses.push(clean_from.map(|order| Order(order.0.saturating_sub(1))));
+            let clean_from = log_end::clean_from(&found, verdict.last_batch);
+            let before = clean_from.map(|order| Order(order.0.saturating_sub(1)));
+            self.lose(before.unwrap_or(last_order));
         }
+    }
+
+    /// The last epoch of a log ended too, if nothing is left of it.
+    fn keep_last_end(&mut self, log: LogId, past: &Past, recorded: Option<EpochEnd>) {
+        let epoch = past.epoch;
+        if epoch == 0 || self.ends.iter().any(|end| (end.log, end.epoch) == (log, epoch)) {
+            return;
+        }
+        let last_batch = if past.is_unread(epoch) { EpochEnd::UNREAD } else { 0 };
+        let last_order = past.last_order_of(epoch);
+        let nothing = EpochEnd { log, epoch, last_batch, last_segment: 0, last_order };
+        self.ends.push(recorded.unwrap_or(nothing));
+    }
+
+    /// Records of unknown keys are lost, none of them newer than this.
+    fn lose(&mut self, upto: Order) {
+        self.damaged_upto = self.damaged_upto.max(upto);
     }
 
     fn add_scanned(
@@ -192,35 +186,54 @@ impl Restored {
         let counted: Vec<_> = log_end::counted(content, verdict.last_batch).collect();
         self.counts.cut_batches += (content.batches.len() - counted.len()) as u64;
         let Some(last) = counted.last() else {
-            if !verdict.damaged {
+            if content.unreadable {
+                self.segments.add(scanned_segment(id, length, 0, content));
+            } else if !verdict.damaged {
                 self.leftovers.push(File::Segment(id));
             }
             return;
         };
-        let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        let mut segment = Segment::new(id, file_bytes, last.header.epoch, Stage::Synced);
+        let mut segment = scanned_segment(id, length, last.header.epoch, content);
         segment.last_batch = last.header.number;
-        segment.quarantined = counted.iter().any(|batch| !batch.is_whole());
+        segment.quarantined |= counted.iter().any(|batch| !batch.is_whole());
         let slot = self.segments.add(segment);
         for batch in counted {
             self.add_batch(slot, &batch.records, &batch.bad_records);
         }
     }
 
-    /// `below` is as for an epoch.
-    fn add_compacted(
+    /// Adds segments that compaction wrote and that have no keydir file, and those of which it
+    /// cannot be known.
+    fn add_compacted(&mut self, segments: Vec<(FoundSegment, u64)>, past: &Past) {
+        let mut unknown: Option<EpochEnd> = None;
+        for (found, length) in segments {
+            let FoundSegment { segment, content: Ok(content) } = found else { continue };
+            let compacted = content.header.and_then(|header| header.compacted);
+            if compacted.is_none() {
+                let (last_order, last_batch) = (past.last_order_in(segment), EpochEnd::UNREAD);
+                let last_order = unknown.map_or(last_order, |end| end.last_order.max(last_order));
+                let (log, last_segment) = (segment.log, segment.number);
+                unknown = Some(EpochEnd { log, epoch: 0, last_batch, last_segment, last_order });
+            }
+            let last_order = compacted.map(|compacted| compacted.cleaned_at);
+            let last_order = last_order.unwrap_or_else(|| past.last_order_in(segment));
+            self.add_compacted_one(segment, length, &content, last_order);
+        }
+        self.ends.extend(unknown);
+    }
+
+    /// `last_order`: it has no record with a higher one.
+    fn add_compacted_one(
         &mut self,
         id: SegmentId,
         length: u64,
         content: &ScannedSegment,
-        below: Option<Order>,
+        last_order: Order,
     ) {
         let compacted = content.header.and_then(|header| header.compacted);
-        let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        let mut segment = Segment::new(id, file_bytes, 0, Stage::Synced);
+        let mut segment = scanned_segment(id, length, 0, content);
         segment.last_batch = content.batches.len() as u64;
         segment.cleaned_at = compacted.map_or(Order(0), |compacted| compacted.cleaned_at);
-        self.highest_order = self.highest_order.max(segment.cleaned_at);
         let complete = compacted.is_some_and(|compacted| compacted.batches == segment.last_batch);
         let lost = !complete
             || content.unreadable
@@ -232,7 +245,7 @@ impl Restored {
             self.add_batch(slot, &batch.records, &batch.bad_records);
         }
         if lost {
-            self.losses.push(compacted.map(|compacted| compacted.cleaned_at).or(below));
+            self.lose(last_order);
         }
     }
 
@@ -247,7 +260,14 @@ impl Restored {
             self.add_record(slot, entry, true);
             index.push(*entry);
         }
-        self.segments.get_mut(slot).index = index;
+        let segment = self.segments.get_mut(slot);
+        // Also those of others, if the log is an adopted one: its keydir file is for all.
+        let lowest = records.iter().chain(bad).map(|entry| entry.order).min();
+        segment.lowest_order =
+            lowest.map_or(segment.lowest_order, |it| it.min(segment.lowest_order));
+        if segment.stage == Stage::Synced {
+            segment.index = index;
+        }
     }
 
     /// Adds one record to its keydir, if it is the newest of its key so far.
@@ -258,7 +278,6 @@ impl Restored {
         let good = location(slot, entry);
         let at = if damaged { good.damaged() } else { good };
         self.segments.get_mut(slot).count_record(at.counted_length(), entry.order);
-        self.highest_order = self.highest_order.max(entry.order);
         let Some(keydir) = self.keydirs.get_mut(entry.partition.to_raw() as usize) else { return };
         if entry.collides {
             let others = self.collisions.entry((entry.partition, entry.hash)).or_default();
@@ -277,26 +296,22 @@ impl Restored {
     }
 }
 
+/// A segment without a keydir file. It gets one if all of it could be read; otherwise the next start
+/// tries again. Until then it stays as it is, and may hold anything, however old.
+fn scanned_segment(id: SegmentId, length: u64, epoch: u64, content: &ScannedSegment) -> Segment {
+    let file_bytes = u32::try_from(length).unwrap_or(u32::MAX);
+    let stage = if content.unreadable { Stage::Indexed } else { Stage::Synced };
+    let mut segment = Segment::new(id, file_bytes, epoch, stage);
+    if content.unreadable {
+        segment.quarantined = true;
+        segment.lowest_order = Order(0);
+    }
+    segment
+}
+
 /// Whether a partition is a shard's, by the list that its settings have.
 pub fn is_owned(owned: &[bool], partition: PartitionId) -> bool {
     owned.is_empty() || owned.get(partition.to_raw() as usize).is_some_and(|owned| *owned)
-}
-
-/// The lowest order of an epoch's records, if anything tells.
-fn first_order(segments: &[(FoundSegment, u64)]) -> Option<Order> {
-    let first = |(found, _): &(FoundSegment, u64)| match &found.content {
-        Ok(content) => content.batches.iter().map(|batch| batch.header.first_order).min(),
-        Err(index) => index.first_order,
-    };
-    segments.iter().filter_map(first).min()
-}
-
-fn highest_order(content: &ScannedSegment, verdict: &Verdict) -> Order {
-    // A batch without records tells the order of the next one, which was not given out.
-    let batches = log_end::counted(content, verdict.last_batch);
-    let after_last =
-        batches.map(|batch| batch.header.first_order.0 + u64::from(batch.header.records));
-    Order(after_last.max().unwrap_or(0).saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -312,7 +327,7 @@ mod tests {
     /// Its one segment was written by compaction and is bad from the first byte on.
     #[test]
     fn a_log_of_which_nothing_is_left_is_damaged() {
-        let restored = restore(found(None), &settings());
+        let restored = restore(found(ADOPTED, None), &settings());
         assert!(restored.damaged_upto > Order(0));
         assert!(restored.highest_order >= restored.damaged_upto, "what is written next is newer");
     }
@@ -320,30 +335,128 @@ mod tests {
     /// Its last batch was kept and told by an earlier start, and is bad by now.
     #[test]
     fn an_end_that_was_recorded_for_an_adopted_log_is_believed() {
-        let header = SegmentHeader { segment: ADOPTED, epoch: 7, compacted: None };
-        let restored = restore(found(Some(header)), &settings());
+        let restored = restore(found(ADOPTED, Some(7)), &settings());
         assert_eq!(restored.damaged_upto, Order(0), "a segment without batches was prepared");
 
-        let mut found = found(Some(header));
-        let end = EpochEnd { log: ADOPTED.log, epoch: 7, last_batch: 1, last_segment: 3 };
-        let manifest = Manifest {
-            log: OWN,
-            generation: 1,
-            partitions: 16,
-            epoch: 1,
-            actor: ActorId::new(5),
-            damaged_upto: Order(0),
-            ends: vec![end],
-        };
-        found.manifests.insert(OWN, manifest);
+        let mut found = found(ADOPTED, Some(7));
+        let end = ended(ADOPTED, 7, Order(9));
+        found.manifests.insert(OWN, manifest(1, vec![end]));
         let restored = restore(found, &settings());
-        assert!(restored.damaged_upto > Order(0));
-        assert_eq!(restored.ends, [end], "it is recorded again");
+        assert_eq!(restored.damaged_upto, Order(9));
+        assert!(restored.ends.contains(&end), "it is recorded again");
     }
 
-    fn found(header: Option<SegmentHeader>) -> Found {
+    /// The segment lost its batches. What followed it was compacted away, and the log went on.
+    #[test]
+    fn what_an_ended_epoch_lost_is_not_newer_than_its_last_order() {
+        let own = SegmentId { log: OWN, number: 3 };
+        let mut found = found(own, Some(7));
+        let ends = vec![ended(own, 7, Order(9)), ended(own, 12, Order(500))];
+        found.manifests.insert(OWN, manifest(12, ends.clone()));
+        let restored = restore(found, &settings());
+        assert_eq!(restored.damaged_upto, Order(9));
+        assert_eq!(restored.highest_order, Order(500));
+        assert_eq!(restored.ends, ends, "the last end is kept without a segment");
+    }
+
+    /// Nothing is known of what it lost but that the log was of generation 0: what is written in the
+    /// present one is newer, and the number of its first record begins anew.
+    #[test]
+    fn what_an_adopted_log_lost_is_older_than_the_generation_that_adopts_it() {
+        let mut found = found(ADOPTED, None);
+        let mut old = manifest(7, Vec::new());
+        old.log = ADOPTED.log;
+        found.manifests.insert(ADOPTED.log, old);
+        let settings = Settings { generation: 1, ..settings() };
+        let restored = restore(found, &settings);
+        assert!(restored.damaged_upto > Order(0));
+        assert!(restored.damaged_upto < Order::new(1, 0));
+        let end = restored.ends.iter().find(|end| (end.log, end.epoch) == (ADOPTED.log, 7));
+        assert_eq!(end.map(|end| end.last_order), Some(restored.damaged_upto), "told for good");
+    }
+
+    /// The log's records end below what it once lost: what is written next would look lost too.
+    #[test]
+    fn the_next_record_is_newer_than_all_that_was_ever_lost() {
+        let mut manifest =
+            manifest(7, vec![ended(SegmentId { log: OWN, number: 3 }, 7, Order(60))]);
+        manifest.damaged_upto = Order(90);
+        let manifests = BTreeMap::from([(OWN, manifest)]);
+        let restored = restore(Found { manifests, ..Found::default() }, &settings());
+        assert_eq!((restored.damaged_upto, restored.highest_order), (Order(90), Order(90)));
+    }
+
+    /// It was bad at an earlier start, which said what it can have lost.
+    #[test]
+    fn a_segment_of_which_nothing_is_known_is_bounded_once() {
+        let own = SegmentId { log: OWN, number: 3 };
+        let unknown = |number, last_order| EpochEnd {
+            last_batch: EpochEnd::UNREAD,
+            ..ended(SegmentId { number, ..own }, 0, last_order)
+        };
+        for (told, lost_upto) in [(3, Order(9)), (2, Order(500))] {
+            let ends = vec![unknown(told, Order(9)), ended(own, 12, Order(500))];
+            let mut found = found(own, None);
+            found.manifests.insert(OWN, manifest(12, ends));
+            let restored = restore(found, &settings());
+            assert_eq!(restored.damaged_upto, lost_upto);
+            assert!(restored.ends.contains(&unknown(3, lost_upto)), "the next start knows it too");
+        }
+    }
+
+    /// A clean stop said what it gave out; then the segment that has it cannot be read.
+    #[test]
+    fn an_order_that_an_unreadable_segment_may_have_is_not_given_out_again() {
+        let own = SegmentId { log: OWN, number: 3 };
+        let mut unread = found(own, None);
+        unread.manifests.insert(OWN, manifest(7, vec![ended(own, 7, Order(60))]));
+        assert_eq!(restore(unread, &settings()).highest_order, Order(60));
+
+        // Nobody stopped it: all that there was room for may have been given out.
+        let mut unread = found(own, None);
+        unread.manifests.insert(OWN, manifest(7, Vec::new()));
+        let restored = restore(unread, &settings());
+        let room = u64::from(settings().segment_bytes) / 48;
+        assert!(restored.highest_order >= Order(3 * room), "three segments of short records");
+        assert!(restored.ends.iter().all(|end| end.last_order == restored.highest_order));
+    }
+
+    /// A reaped tombstone that is copied must go on shadowing what may stand in it.
+    #[test]
+    fn a_segment_that_could_not_be_read_stays_and_may_hold_anything() {
+        let own = SegmentId { log: OWN, number: 3 };
+        for epoch in [None, Some(7)] {
+            let mut found = found(own, epoch);
+            let Content::Scanned(content) = &mut found.segments.get_mut(&own).expect("there").1
+            else {
+                panic!("it was scanned")
+            };
+            content.unreadable = true;
+            found.manifests.insert(OWN, manifest(7, Vec::new()));
+            let restored = restore(found, &settings());
+            let slot = restored.segments.slot(own).expect("it is no leftover");
+            let segment = restored.segments.get(slot);
+            assert_eq!((segment.stage, segment.quarantined), (Stage::Indexed, true));
+            assert_eq!(segment.lowest_order, Order(0));
+            assert_eq!(restored.leftovers, []);
+        }
+    }
+
+    fn ended(segment: SegmentId, epoch: u64, last_order: Order) -> EpochEnd {
+        let SegmentId { log, number: last_segment } = segment;
+        EpochEnd { log, epoch, last_batch: 1, last_segment, last_order }
+    }
+
+    fn manifest(epoch: u64, ends: Vec<EpochEnd>) -> Manifest {
+        let (actor, damaged_upto) = (ActorId::new(5), Order(0));
+        Manifest { log: OWN, generation: 0, partitions: 16, epoch, actor, damaged_upto, ends }
+    }
+
+    /// One segment without batches: prepared in this epoch, or without a header.
+    fn found(segment: SegmentId, epoch: Option<u64>) -> Found {
+        let header = epoch.map(|epoch| SegmentHeader { segment, epoch, compacted: None });
         let content = ScannedSegment { header, ..ScannedSegment::default() };
-        let segments = [(ADOPTED, (8192, Content::Scanned(content)))];
+        let segments = [(segment, (8192, Content::Scanned(content)))];
         Found { segments: BTreeMap::from(segments), ..Found::default() }
     }
 

@@ -73,6 +73,11 @@ impl Scan {
         self.segment
     }
 
+    /// The first page, if it was brought and is good.
+    pub fn header(&self) -> Option<SegmentHeader> {
+        self.found.header
+    }
+
     /// The last batch with a good header so far.
     pub fn last_batch(&self) -> Option<&BatchHeader> {
         self.found.batches.last().map(|batch| &batch.header)

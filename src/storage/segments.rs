@@ -20,7 +20,7 @@ pub enum Stage {
     Sealed,
     /// All of it is synced; its keydir file is not written.
     Synced,
-    /// Complete, with its keydir file.
+    /// Complete, with its keydir file, or without one until the next start.
     Indexed,
     /// Its live records were copied; it goes as soon as nobody reads it.
     Retired,

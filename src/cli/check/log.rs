@@ -237,7 +237,7 @@ fn check_epoch(segments: &[Segment], end: Option<EpochEnd>, report: &mut LogRepo
 /// As a start sees it, which believes a good keydir file.
 fn as_found(segment: &Segment) -> FoundSegment {
     let content = match &segment.index {
-        Some((last_batch, _)) => Err(Indexed { last_batch: *last_batch, first_order: None }),
+        Some((last_batch, _)) => Err(Indexed { last_batch: *last_batch, orders: None }),
         None => Ok(segment.content.clone()),
     };
     FoundSegment { segment: segment.id, content }

@@ -178,7 +178,13 @@ fn data(end: Option<u64>) -> TempDir {
     }
     segment.resize(8 * PAGE, 0);
     fs::write(folder(&data).join("00000001.seg"), segment).expect("written");
-    let end_at = |last_batch| EpochEnd { log: LOG, epoch: EPOCH, last_batch, last_segment: 1 };
+    let end_at = |last_batch| EpochEnd {
+        log: LOG,
+        epoch: EPOCH,
+        last_batch,
+        last_segment: 1,
+        last_order: Order(2 * last_batch + 1),
+    };
     let ends = end.map(end_at);
     let manifest = Manifest {
         log: LOG,

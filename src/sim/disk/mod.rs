@@ -95,6 +95,8 @@ impl Default for Dials {
 pub struct Disk {
     /// What may go wrong from here on.
     pub dials: Dials,
+    /// Files that cannot be read from this offset on.
+    pub unreadable: BTreeMap<File, u64>,
     /// What happened, so that a test can tell that it did.
     pub coverage: Coverage,
     rng: Rng,
@@ -164,6 +166,7 @@ impl Disk {
     pub fn new(rng: Rng, dials: Dials) -> Self {
         Self {
             dials,
+            unreadable: BTreeMap::new(),
             coverage: Coverage::default(),
             rng,
             inodes: BTreeMap::new(),
@@ -371,7 +374,9 @@ impl Disk {
     }
 
     fn read(&mut self, file: File, offset: u64, length: u32) -> Result<Vec<u8>, Failure> {
-        if self.is_time_to_fail(self.dials.read_failure_one_in) {
+        let from = self.unreadable.get(&file);
+        let unreadable = from.is_some_and(|from| offset + u64::from(length) > *from);
+        if unreadable || self.is_time_to_fail(self.dials.read_failure_one_in) {
             self.coverage.note(Sometimes::ReadFailed);
             return Err(Failure::Io);
         }
@@ -384,7 +389,8 @@ impl Disk {
         if !self.contract.became_resident(segment) {
             return Ok(()); // dropped while it was being read in: there is no map
         }
-        if self.is_time_to_fail(self.dials.read_failure_one_in) {
+        let unreadable = self.unreadable.contains_key(&File::Segment(segment));
+        if unreadable || self.is_time_to_fail(self.dials.read_failure_one_in) {
             self.contract.drop_resident(segment);
             return Err(Failure::Io);
         }

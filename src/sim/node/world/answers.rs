@@ -78,7 +78,8 @@ impl World {
             (Asked::ForeignContext, reply) => {
                 let Reply::Error(error) = reply else { panic!("a foreign context: {reply:?}") };
                 let other = ["BUSY", "READONLY", "OOM", "TIMEOUT"];
-                let refused = other.iter().any(|word| error.starts_with(word));
+                let refused = other.iter().any(|word| error.starts_with(word))
+                    || (error.starts_with("ERR the record") && self.may_refuse(&error));
                 assert!(error.starts_with("BADCONTEXT") || refused, "a foreign context: {error}");
             }
             (Asked::Nothing, _) => {}

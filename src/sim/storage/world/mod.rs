@@ -429,7 +429,7 @@ impl World {
                 }
                 self.conclude_verification();
             }
-            Notice::Released(_) => {}
+            Notice::Released(log) => self.remove_log(log),
             Notice::Room => self.room_came(),
             Notice::Poisoned => {
                 self.coverage.note(Sometimes::Poisoned);
@@ -443,6 +443,15 @@ impl World {
             }
             Notice::Failed(error) => self.start_failed(error),
             Notice::Stopped => self.stopped(),
+        }
+    }
+
+    /// Nobody needs this log: its files go at once, durably, or only after the next start.
+    fn remove_log(&mut self, log: LogId) {
+        if self.rng.chance(1, 2) {
+            self.disk.remove(|file| file.log() == log);
+            self.settings.adopted.retain(|adopted| *adopted != log);
+            self.store.forget_log(log);
         }
     }
 
