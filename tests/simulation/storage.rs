@@ -47,7 +47,7 @@ fn a_crash_anywhere_loses_nothing_that_was_acknowledged() {
             (plan.keys, plan.read_percent, plan.pause_nanos) = (12, 10, 200_000);
             plan.waiting = Waiting::Always;
         });
-        assert!(report.faults > 50, "{} crashes", report.faults);
+        assert!(report.faults > 30, "{} crashes", report.faults);
     });
 }
 
