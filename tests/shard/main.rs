@@ -4,5 +4,6 @@ mod background;
 mod budget;
 mod damage;
 mod lateness;
+mod order;
 mod room;
 mod world;

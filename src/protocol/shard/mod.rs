@@ -357,6 +357,9 @@ impl Shard {
         resident: &dyn Resident,
         out: &mut Outbox<Effect>,
     ) {
+        if self.keeper.stopping {
+            return self.answer_error(now, asked.origin, RequestError::Stopping, resident, out);
+        }
         let mut reply = Vec::new();
         let outcome = self.keeper.execute(now, resident, asked, command, &mut reply);
         if outcome == Outcome::Done {
@@ -477,17 +480,23 @@ impl Shard {
             }
             self.go_on(now, origin, walk, resident, out);
         }
+        // An answer may let out what its session held back, of the same key: only after all of them.
+        let mut replies = Vec::new();
         for waiting in self.keeper.parked.fetched(ticket) {
-            if result.is_err() {
-                self.answer_error(now, waiting.asked.origin, RequestError::Damaged, resident, out);
-                continue;
-            }
-            let command = key_codec::decode(&waiting.command);
             let mut reply = Vec::new();
-            let outcome = self.keeper.execute(now, resident, waiting.asked, &command, &mut reply);
+            let outcome = if result.is_ok() {
+                let command = key_codec::decode(&waiting.command);
+                self.keeper.execute(now, resident, waiting.asked, &command, &mut reply)
+            } else {
+                reply::error(&mut reply, RequestError::Damaged);
+                Outcome::Done
+            };
             if outcome == Outcome::Done {
-                self.answer_origin(now, waiting.asked.origin, &reply, resident, out);
+                replies.push((waiting.asked.origin, reply));
             }
+        }
+        for (origin, reply) in replies {
+            self.answer_origin(now, origin, &reply, resident, out);
         }
     }
 
