@@ -50,6 +50,7 @@ pub struct Restored {
     pub collisions: BTreeMap<(PartitionId, u64), Vec<(Order, Location)>>,
     /// What was met on the way.
     pub counts: Counts,
+    own: LogId,
     owned: Vec<bool>,
 }
 
@@ -81,6 +82,7 @@ pub fn restore(mut found: Found, settings: &Settings) -> Restored {
         ends: Vec::new(),
         leftovers: std::mem::take(&mut found.leftovers),
         collisions: BTreeMap::new(),
+        own: settings.log,
         owned: settings.owned.clone(),
         counts: Counts { scanned: found.scanned, ..Counts::default() },
     };
@@ -196,6 +198,9 @@ impl Restored {
         let mut segment = scanned_segment(id, length, last.header.epoch, content);
         segment.last_batch = last.header.number;
         segment.quarantined |= counted.iter().any(|batch| !batch.is_whole());
+        if verdict.damaged || counted.iter().any(|batch| batch.lost_records) {
+            self.leave_to_others(&mut segment);
+        }
         let slot = self.segments.add(segment);
         for batch in counted {
             self.add_batch(slot, &batch.records, &batch.bad_records);
@@ -240,12 +245,23 @@ impl Restored {
             || content.batches.iter().any(|batch| batch.lost_records);
         let whole = content.batches.iter().all(|batch| batch.is_whole());
         segment.quarantined = lost || !whole;
+        if lost {
+            self.leave_to_others(&mut segment);
+        }
         let slot = self.segments.add(segment);
         for batch in &content.batches {
             self.add_batch(slot, &batch.records, &batch.bad_records);
         }
         if lost {
             self.lose(last_order);
+        }
+    }
+
+    /// A keydir file does not say what is lost. That of an adopted segment is for all shards, and one
+    /// that has not recorded the loss by now must find it itself.
+    fn leave_to_others(&self, segment: &mut Segment) {
+        if segment.id.log != self.own {
+            segment.stage = Stage::Indexed;
         }
     }
 
@@ -373,6 +389,19 @@ mod tests {
         assert!(restored.damaged_upto < Order::new(1, 0));
         let end = restored.ends.iter().find(|end| (end.log, end.epoch) == (ADOPTED.log, 7));
         assert_eq!(end.map(|end| end.last_order), Some(restored.damaged_upto), "told for good");
+    }
+
+    /// A shard that read a keydir file instead would not know of the loss.
+    #[test]
+    fn an_adopted_segment_that_lost_records_gets_no_keydir_file() {
+        for (segment, stage) in
+            [(ADOPTED, Stage::Indexed), (SegmentId { log: OWN, ..ADOPTED }, Stage::Synced)]
+        {
+            let restored = restore(found(segment, None), &settings());
+            assert!(restored.damaged_upto > Order(0));
+            let stages: Vec<Stage> = restored.segments.iter().map(|(_, it)| it.stage).collect();
+            assert_eq!(stages, [stage]);
+        }
     }
 
     /// The log's records end below what it once lost: what is written next would look lost too.
