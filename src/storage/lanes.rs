@@ -331,7 +331,9 @@ impl Store {
         let own = self.settings.log;
         let synced = |segment: &Segment| segment.stage == Stage::Synced;
         let of_own = self.segments.find(|segment| synced(segment) && segment.id.log == own);
-        let Some(slot) = of_own.or_else(|| self.segments.find(synced)) else { return };
+        // A stop does not wait for those of adopted logs: the next start can do without.
+        let of_any = || self.segments.find(synced).filter(|_| !self.lanes.stopping);
+        let Some(slot) = of_own.or_else(of_any) else { return };
         self.lanes.indexing = true;
         let SegmentId { log, number } = self.segments.get(slot).id;
         // Several shards write to an adopted log, each for other segments.
