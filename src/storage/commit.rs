@@ -253,7 +253,7 @@ impl Commit {
     /// Keeps buffers that nobody reads any more for batches to come.
     pub fn keep_spares(&mut self, buffers: impl IntoIterator<Item = AlignedBuffer>) {
         let whole =
-            |buffer: &AlignedBuffer| buffer.capacity() >= self.settings.batch_bytes as usize;
+            |buffer: &AlignedBuffer| buffer.capacity() == self.settings.batch_bytes as usize;
         let room = SPARES_MAX.saturating_sub(self.spares.len());
         self.spares.extend(buffers.into_iter().filter(whole).take(room));
     }
