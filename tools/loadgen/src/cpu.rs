@@ -3,8 +3,11 @@
 //! Server CPU per operation is the figure to trust on a shared machine: throughput of a closed
 //! loop also depends on the client, and latency on everybody.
 
+use std::time::Duration;
 use std::{fs, io};
 
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use serde::Serialize;
 
 /// CPU time of all threads of a process since they began.
@@ -21,15 +24,19 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Of a process, or of this one with `self`.
-    pub fn of(process: &str) -> io::Result<Self> {
-        let (mut run_ns, mut wait_ns) = (0, 0);
+    /// Of the process with this number.
+    ///
+    /// `run_ns` is the process's own clock, which keeps the time of threads that have ended; the
+    /// kernel keeps no such sum of `wait_ns`, which therefore is of the threads that still run.
+    pub fn of(process: u32) -> io::Result<Self> {
+        let pid = i32::try_from(process).map_err(io::Error::other)?;
+        let clock = clock_getcpuclockid(Pid::from_raw(pid))?;
+        let run_ns = Duration::from(clock_gettime(clock)?).as_nanos() as u64;
+        let mut wait_ns = 0;
         for task in fs::read_dir(format!("/proc/{process}/task"))? {
-            // A thread that ends between the listing and the reading took its time with it.
             if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
-                let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
-                run_ns += numbers.next().unwrap_or(0);
-                wait_ns += numbers.next().unwrap_or(0);
+                let second = text.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+                wait_ns += second.unwrap_or(0);
             }
         }
         let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
@@ -82,6 +89,11 @@ const TICK_US: f64 = 10_000.0;
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Instant;
+
+    use nix::time::ClockId;
+
     use super::*;
 
     #[test]
@@ -92,11 +104,27 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_used_some() {
-        let busy = (0..1_000_000u64).fold(0u64, |sum, i| sum.wrapping_mul(31).wrapping_add(i));
-        assert_ne!(std::hint::black_box(busy), 1);
-        assert!(CpuTime::of("self").expect("there is a /proc").run_ns > 0);
-        assert!(CpuTime::of("0").is_err());
+    fn a_thread_that_has_ended_still_counts() {
+        let this = std::process::id();
+        let before = CpuTime::of(this).expect("there is a /proc").run_ns;
+        let used = thread::spawn(|| {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(20) {
+                std::hint::spin_loop();
+            }
+            clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has one")
+        });
+        let used = Duration::from(used.join().expect("no panic")).as_nanos() as u64;
+        assert!(used > 0);
+        let after = CpuTime::of(this).expect("there is a /proc").run_ns;
+        assert!(after - before >= used, "{before} to {after}, of which the thread {used}");
+    }
+
+    #[test]
+    fn no_such_process_is_an_error() {
+        assert!(CpuTime::of(u32::MAX).is_err());
+        // The largest that Linux gives out is 2^22.
+        assert!(CpuTime::of(1 << 23).is_err());
     }
 
     #[test]

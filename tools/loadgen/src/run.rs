@@ -272,15 +272,15 @@ impl Run<'_> {
     }
 
     fn sample(&self) -> Result<Sample, String> {
-        let of = |process: &str| {
+        let of = |process: u32| {
             CpuTime::of(process).map_err(|error| format!("CPU time of process {process}: {error}"))
         };
         Ok(Sample {
             at: self.clock.now(),
             finished: self.finished(),
             failed: self.counters.iter().map(|one| one.failed.load(Ordering::Relaxed)).sum(),
-            server: self.args.server_pid.map(|pid| of(&pid.to_string())).transpose()?,
-            client: of("self")?,
+            server: self.args.server_pid.map(of).transpose()?,
+            client: of(std::process::id())?,
         })
     }
 
