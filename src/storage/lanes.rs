@@ -426,7 +426,8 @@ impl Store {
     }
 
     /// Removes a retired segment that nobody reads, or keeps its file for use as a new one. The
-    /// keydir file goes first: without its segment it means nothing.
+    /// keydir file goes last: it may tell what the segment cannot tell any more, such as its epoch.
+    /// Alone it means nothing, and a start removes it before the segment's number is used again.
     fn begin_remove(&mut self, out: &mut Outbox<Effect>) {
         if self.lanes.removing || self.lanes.retry_at.is_some() {
             return;
@@ -444,12 +445,12 @@ impl Store {
             && file_bytes == self.settings.segment_bytes
             && self.lanes.recyclable.len() < self.settings.segments_ahead;
         let kept = recycle.then(|| self.lanes.temporaries.next(id.log));
-        let mut script = Script::new([Bulk::Unlink { file: File::Index(id) }]);
-        script.push(match kept {
+        let vanish = match kept {
             Some(to) => Bulk::Rename { from: File::Segment(id), to },
             None => Bulk::Unlink { file: File::Segment(id) },
-        });
-        script.push(Bulk::SyncDirectory { log: id.log });
+        };
+        let gone = Bulk::SyncDirectory { log: id.log };
+        let script = Script::new([vanish, gone, Bulk::Unlink { file: File::Index(id) }]);
         self.advance(Job::Remove { slot, kept, script }, out);
     }
 

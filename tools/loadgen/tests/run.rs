@@ -151,7 +151,8 @@ fn a_silent_server_is_reported_as_unanswered_in_bounded_time() {
 #[test]
 fn the_histogram_log_holds_what_the_report_says() {
     let server = Server::start(|_, _, _| b"$1\r\nx\r\n".to_vec());
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("run.hlog");
+    let path =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("run{}.hlog", std::process::id()));
     let line = format!("-c 2 -d 1200ms --warmup 0s --rate 1000 --histogram {}", path.display());
     let report = measure(&server, &line).expect("a run");
     let read = hlog::read(&path).expect("a log");
