@@ -1,4 +1,4 @@
-//! What a log does in the background: segments prepared ahead, keydir files, residency, compaction,
+//! What a log does in the background: segments prepared ahead, keydir files, compaction,
 //! the removal of what is not needed, and the clean stop.
 //!
 //! Each lane has at most one operation in flight. A lane that fails gives up what it did, waits a
@@ -83,7 +83,7 @@ pub(in crate::storage) struct Lanes {
     /// The same for preparing.
     prepare_at: Option<Instant>,
     /// Something changed that may make a compaction worth while.
-    consider_compaction: bool,
+    pub(in crate::storage) consider_compaction: bool,
     pub(in crate::storage) temporaries: Temporaries,
     pub(in crate::storage) last_number: u32,
     pub(in crate::storage) start_is_untold: bool,
@@ -162,19 +162,6 @@ impl Store {
             (Job::Compact, result) => self.on_compact(now, result),
             (job, Ok(_)) => self.advance(job, out),
             (job, Err(failure)) => self.give_up(now, job, failure),
-        }
-    }
-
-    pub(in crate::storage) fn on_resident(
-        &mut self,
-        segment: SegmentId,
-        result: Result<(), Failure>,
-    ) {
-        let Some(slot) = self.segments.slot(segment) else { return };
-        let segment = self.segments.get_mut(slot);
-        if segment.residency == Residency::Asked {
-            segment.residency = if result.is_ok() { Residency::Resident } else { Residency::Cold };
-            self.drop_image(slot);
         }
     }
 
@@ -354,75 +341,6 @@ impl Store {
         let mut script = Script::new([Bulk::Unlink { file: temporary }]);
         script.append(Script::replace_file(File::Index(segment.id), temporary, bytes));
         self.advance(Job::Index { slot, script }, out);
-    }
-
-    /// At a start: the newest segments become resident, as far as the budget goes.
-    pub(in crate::storage) fn warm_up(&mut self, out: &mut Outbox<Effect>) {
-        let slots: Vec<SegmentSlot> = self.segments.iter().map(|(slot, _)| slot).collect();
-        for slot in slots.into_iter().rev() {
-            let bytes = u64::from(self.segments.get(slot).file_bytes);
-            if self.resident_bytes() + bytes <= self.settings.resident_bytes_max {
-                self.make_resident(slot, out);
-            }
-        }
-        self.lanes.consider_compaction = true;
-    }
-
-    /// Its records are read elsewhere from now on, if at all.
-    fn drop_image(&mut self, slot: SegmentSlot) {
-        if let Some(image) = self.segments.get_mut(slot).image.take() {
-            self.commit.keep_spares(image.into_buffers());
-        }
-    }
-
-    /// Complete segments leave the write buffer: they become resident, or cold.
-    fn settle_images(&mut self, out: &mut Outbox<Effect>) {
-        let settled = |segment: &Segment| {
-            segment.stage == Stage::Indexed
-                && segment.residency == Residency::Cold
-                && segment.image.is_some()
-        };
-        while let Some(slot) = self.segments.find(settled) {
-            self.make_resident(slot, out);
-            if self.segments.get(slot).residency == Residency::Cold {
-                self.drop_image(slot);
-            }
-        }
-    }
-
-    /// Asks for a segment to be resident if the budget has room, or a colder one can give way.
-    fn make_resident(&mut self, slot: SegmentSlot, out: &mut Outbox<Effect>) {
-        let bytes = u64::from(self.segments.get(slot).file_bytes);
-        while self.resident_bytes() + bytes > self.settings.resident_bytes_max {
-            let coldest = self
-                .segments
-                .iter()
-                .filter(|(_, segment)| segment.residency == Residency::Resident)
-                .map(|(slot, segment)| (segment.take_hits(), slot))
-                .min();
-            let Some((_, coldest)) = coldest else { return };
-            self.drop_resident(coldest, out);
-        }
-        let segment = self.segments.get_mut(slot);
-        segment.residency = Residency::Asked;
-        out.push(Effect::MakeResident { segment: segment.id });
-    }
-
-    fn drop_resident(&mut self, slot: SegmentSlot, out: &mut Outbox<Effect>) {
-        let segment = self.segments.get_mut(slot);
-        if segment.residency != Residency::Cold {
-            segment.residency = Residency::Cold;
-            out.push(Effect::DropResident { segment: segment.id });
-        }
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        let resident = |segment: &Segment| segment.residency != Residency::Cold;
-        self.segments
-            .iter()
-            .filter(|(_, segment)| resident(segment))
-            .map(|(_, segment)| u64::from(segment.file_bytes))
-            .sum()
     }
 
     /// Removes a retired segment that nobody reads, or keeps its file for use as a new one. The

@@ -24,6 +24,7 @@
 //! | `location`, `keydir`, `segments`, `cache` | what is where, in memory |
 //! | `commit` | batches, and what is durable |
 //! | `scan`, `log_end`, `past`, `recovery`, `restore`, `collisions` | a start |
+//! | `residency` | which segments are read from memory |
 //! | `script`, `lanes`, `compaction` | what goes on in the background |
 //!
 //! # Invariants
@@ -53,6 +54,7 @@ mod opening;
 pub mod past;
 pub mod record;
 pub mod recovery;
+mod residency;
 pub mod restore;
 pub mod scan;
 pub mod script;

@@ -85,6 +85,7 @@ impl Store {
                 self.health = Health::Open;
                 self.lanes.start_is_untold = true;
                 self.warm_up(out);
+                self.lanes.consider_compaction = true;
                 return;
             }
         }
