@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What clients that misbehave cost those that do not: p99 at a fixed rate, alone and beside them.
 #
-# The server is on core 0; both clients share core 1, so part of what is seen is the clients' own.
+# The server is on core 0; both clients share core 1, where the bad ones run only while the good one
+# is idle (SCHED_IDLE): what is seen is what they cost the server, not what they cost its client.
 #
 #   tools/hostile.sh
 #
@@ -52,7 +53,7 @@ before=$(resident)
 alone=() beside=()
 for _ in $(seq "$rounds"); do
   alone+=("$(p99)")
-  taskset -c 1 "$loadgen" hostile --server "127.0.0.1:$port" --duration "$((seconds + 2))s" \
+  taskset -c 1 chrt --idle 0 "$loadgen" hostile --server "127.0.0.1:$port" --duration "$((seconds + 2))s" \
     --rate "$bad" >"$work/bad" &
   other=$!
   beside+=("$(p99)")

@@ -32,6 +32,11 @@ impl AlignedBuffer {
         self.bytes.len() - PAGE_BYTES
     }
 
+    /// What it takes of memory, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many more bytes fit.
     pub fn remaining(&self) -> usize {
         self.capacity() - self.len

@@ -24,8 +24,8 @@ use crate::storage::batch::BatchHeader;
 use crate::storage::location::SegmentSlot;
 use crate::storage::record::Order;
 
-/// Buffers that are kept for batches to come: as many as a segment of 32 MiB has, of 256 KiB.
-const SPARES_MAX: usize = 128;
+/// Bytes of buffers that are kept for batches to come in any case: those of a segment of 32 MiB.
+const SPARE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
 /// How batches are formed.
 #[derive(Clone, Copy, Debug)]
@@ -250,12 +250,27 @@ impl Commit {
         (offset, order)
     }
 
-    /// Keeps buffers that nobody reads any more for batches to come.
-    pub fn keep_spares(&mut self, buffers: impl IntoIterator<Item = AlignedBuffer>) {
+    /// Keeps buffers that nobody reads any more for batches to come, in all so many bytes of them.
+    pub fn keep_spares(&mut self, buffers: impl IntoIterator<Item = AlignedBuffer>, bytes: u64) {
         let whole =
             |buffer: &AlignedBuffer| buffer.capacity() == self.settings.batch_bytes as usize;
-        let room = SPARES_MAX.saturating_sub(self.spares.len());
+        let room = self.spares_in(bytes).saturating_sub(self.spares.len());
         self.spares.extend(buffers.into_iter().filter(whole).take(room));
+    }
+
+    /// Gives back the memory of buffers beyond so many bytes of them.
+    pub fn keep_spare_bytes(&mut self, bytes: u64) {
+        self.spares.truncate(self.spares_in(bytes));
+    }
+
+    /// Bytes of memory of buffers for batches to come.
+    pub fn spare_bytes(&self) -> usize {
+        self.spares.iter().map(AlignedBuffer::memory_bytes).sum()
+    }
+
+    /// How many buffers have so many bytes.
+    fn spares_in(&self, bytes: u64) -> usize {
+        (bytes.max(SPARE_BYTES_MIN) / u64::from(self.settings.batch_bytes)) as usize
     }
 
     /// Gives their memory back: nothing was written for a while.
@@ -276,7 +291,7 @@ impl Commit {
     pub fn close(&mut self) -> Option<&ClosedBatch> {
         let open = self.open.take()?;
         if open.records == 0 {
-            self.keep_spares([open.buffer]);
+            self.keep_spares([open.buffer], 0);
             return None;
         }
         let (records, first_order) = (open.records, open.first_order);
@@ -364,7 +379,7 @@ impl Commit {
         }
         let mut exact = AlignedBuffer::with_capacity(buffer.len());
         exact.extend(&buffer);
-        self.keep_spares([buffer]);
+        self.keep_spares([buffer], 0);
         Arc::new(exact)
     }
 

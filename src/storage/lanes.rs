@@ -417,7 +417,7 @@ impl Store {
                 self.send_due_batch(out);
             }
             Next::Retire => {
-                self.retire(&compaction.victims);
+                self.retire(&compaction.victims, out);
                 return;
             }
         }
@@ -503,7 +503,7 @@ impl Store {
         self.advance(Job::CleanUp { files, script }, out);
     }
 
-    fn retire(&mut self, victims: &[SegmentSlot]) {
+    fn retire(&mut self, victims: &[SegmentSlot], out: &mut Outbox<Effect>) {
         self.counters.compactions += 1;
         self.lanes.consider_compaction = true;
         for slot in victims {
@@ -511,6 +511,7 @@ impl Store {
             assert_eq!(segment.live_bytes, 0, "{}: all its records were copied", segment.id);
             let own = segment.id.log == self.settings.log;
             segment.stage = if own { Stage::Retired } else { Stage::Released };
+            self.drop_resident(*slot, out);
             self.drop_image(*slot);
         }
     }

@@ -466,13 +466,10 @@ impl Store {
         })
     }
 
-    /// Bytes of records that are read from memory because their segments are not resident yet.
+    /// Bytes of memory of batches that are read as they were written, and of buffers for more.
     pub fn buffer_bytes(&self) -> usize {
-        self.segments
-            .iter()
-            .filter_map(|(_, segment)| segment.image.as_ref())
-            .map(Image::bytes)
-            .sum()
+        let images = self.segments.iter().filter_map(|(_, segment)| segment.image.as_ref());
+        images.map(Image::bytes).sum::<usize>() + self.commit.spare_bytes()
     }
 
     /// Bytes that were appended and are not durable.
@@ -530,6 +527,7 @@ impl Store {
         }
         let segment = self.segments.get(at.slot());
         if let Some(bytes) = self.buffered(at) {
+            segment.count_hit();
             let view = record::view_unchecked(bytes);
             return Fetched::Here(view.expect("a record in memory is whole"));
         }

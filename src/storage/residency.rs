@@ -1,5 +1,11 @@
 //! Which complete segments are read from memory: as many as a budget of bytes allows, those that are
 //! read most.
+//!
+//! What was just written is in memory already, and stays there as it is: reading it back from the
+//! disk, to map it, would cost more than writing it did, and each page of a map is slow when it is
+//! touched first. A map serves what a start finds, and segments of many short batches, whose memory
+//! is not what their bytes are. Memory that is not needed for segments is kept for batches to come,
+//! within the same budget: fresh memory is as slow.
 
 use crate::base::id::SegmentId;
 use crate::base::outbox::Outbox;
@@ -10,6 +16,9 @@ use crate::storage::location::SegmentSlot;
 use crate::storage::segments::Residency;
 use crate::storage::segments::Segment;
 use crate::storage::segments::Stage;
+
+/// An image is kept if it takes at most so much more memory than the file has bytes.
+const KEPT_EXTRA_ONE_IN: u64 = 16;
 
 impl Store {
     /// At a start: the newest segments become resident, as far as the budget goes.
@@ -23,7 +32,8 @@ impl Store {
         }
     }
 
-    /// Complete segments leave the write buffer: they become resident, or cold.
+    /// Complete segments leave the write buffer: they become resident as they are or as maps, or
+    /// cold.
     pub(in crate::storage) fn settle_images(&mut self, out: &mut Outbox<Effect>) {
         let settled = |segment: &Segment| {
             segment.stage == Stage::Indexed
@@ -38,7 +48,7 @@ impl Store {
         }
     }
 
-    /// Asks for a segment to be resident if the budget has room, or a colder one can give way.
+    /// Makes a segment resident if the budget has room, or a colder one can give way.
     pub(in crate::storage) fn make_resident(
         &mut self,
         slot: SegmentSlot,
@@ -46,18 +56,20 @@ impl Store {
     ) {
         let bytes = u64::from(self.segments.get(slot).file_bytes);
         while self.resident_bytes() + bytes > self.settings.resident_bytes_max {
-            let coldest = self
-                .segments
-                .iter()
-                .filter(|(_, segment)| segment.residency == Residency::Resident)
-                .map(|(slot, segment)| (segment.take_hits(), slot))
-                .min();
+            let resident = self.segments.iter().filter(|(_, segment)| segment.is_resident());
+            let coldest = resident.map(|(slot, segment)| (segment.take_hits(), slot)).min();
             let Some((_, coldest)) = coldest else { return };
             self.drop_resident(coldest, out);
         }
+        self.commit.keep_spare_bytes(self.room_for_spares().saturating_sub(bytes));
         let segment = self.segments.get_mut(slot);
-        segment.residency = Residency::Asked;
-        out.push(Effect::MakeResident { segment: segment.id });
+        let memory = segment.image.as_ref().map(|image| image.bytes() as u64);
+        if memory.is_some_and(|memory| memory <= bytes + bytes / KEPT_EXTRA_ONE_IN) {
+            segment.residency = Residency::Kept;
+        } else {
+            segment.residency = Residency::Asked;
+            out.push(Effect::MakeResident { segment: segment.id });
+        }
     }
 
     pub(in crate::storage) fn on_resident(
@@ -79,17 +91,26 @@ impl Store {
         out: &mut Outbox<Effect>,
     ) {
         let segment = self.segments.get_mut(slot);
-        if segment.residency != Residency::Cold {
-            segment.residency = Residency::Cold;
-            out.push(Effect::DropResident { segment: segment.id });
+        match std::mem::replace(&mut segment.residency, Residency::Cold) {
+            Residency::Cold => {}
+            Residency::Kept => self.drop_image(slot),
+            Residency::Asked | Residency::Resident => {
+                out.push(Effect::DropResident { segment: segment.id });
+            }
         }
     }
 
     /// Its records are read elsewhere from now on, if at all.
     pub(in crate::storage) fn drop_image(&mut self, slot: SegmentSlot) {
         if let Some(image) = self.segments.get_mut(slot).image.take() {
-            self.commit.keep_spares(image.into_buffers());
+            let room = self.room_for_spares();
+            self.commit.keep_spares(image.into_buffers(), room);
         }
+    }
+
+    /// Bytes of the budget that no segment takes.
+    fn room_for_spares(&self) -> u64 {
+        self.settings.resident_bytes_max.saturating_sub(self.resident_bytes())
     }
 
     fn resident_bytes(&self) -> u64 {

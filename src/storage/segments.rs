@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::base::aligned::AlignedBuffer;
@@ -28,7 +29,7 @@ pub enum Stage {
     Released,
 }
 
-/// Whether the driver keeps a segment resident.
+/// Whether the records of a complete segment are read without waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Residency {
     /// Records that are not in the write buffer are read from the disk.
@@ -37,6 +38,8 @@ pub enum Residency {
     Asked,
     /// The driver serves it without waiting.
     Resident,
+    /// Its image stays as it was written.
+    Kept,
 }
 
 /// One segment.
@@ -48,7 +51,7 @@ pub struct Segment {
     pub file_bytes: u32,
     /// Where it is in its life.
     pub stage: Stage,
-    /// Whether the driver serves it.
+    /// Who serves its records.
     pub residency: Residency,
     /// Its log epoch; 0: written by compaction.
     pub epoch: u64,
@@ -109,6 +112,11 @@ impl Segment {
         u64::from(self.file_bytes).saturating_sub(self.live_bytes)
     }
 
+    /// Whether it takes part of the budget of resident bytes and can give that back.
+    pub fn is_resident(&self) -> bool {
+        matches!(self.residency, Residency::Resident | Residency::Kept)
+    }
+
     /// Counts a read of one of its records.
     pub fn count_hit(&self) {
         self.hits.set(self.hits.get().saturating_add(1));
@@ -128,7 +136,7 @@ impl Segment {
     }
 }
 
-/// A segment's batches in memory: the write buffer, and sealed segments until they are resident.
+/// A segment's batches in memory: the write buffer, and sealed segments as long as they are kept.
 #[derive(Debug, Default)]
 pub struct Image {
     batches: Vec<(u32, Arc<AlignedBuffer>)>,
@@ -142,9 +150,30 @@ impl Image {
 
     /// The bytes from `offset` to the end of their batch.
     pub fn from(&self, offset: u32) -> Option<&[u8]> {
-        let index = self.batches.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
-        let (start, batch) = &self.batches[index];
+        let (start, batch) = &self.batches[self.batch_of(offset)?];
         batch.get((offset - start) as usize..)
+    }
+
+    /// What [`Image::from`] tells, to be kept. Behind the last batch there is nothing: an empty piece.
+    pub fn piece(&self, offset: u32) -> Option<Piece> {
+        let (first, batch) = &self.batches[self.batch_of(offset)?];
+        let start = ((offset - first) as usize).min(batch.len());
+        Some(Piece { batch: batch.clone(), start })
+    }
+
+    /// The batch in which `offset` stands: guessed, for most batches are as long as the others, and
+    /// then corrected.
+    fn batch_of(&self, offset: u32) -> Option<usize> {
+        let (last, _) = self.batches.last()?;
+        let guess = u64::from(offset) * self.batches.len() as u64 / (u64::from(*last) + 1);
+        let mut index = (guess as usize).min(self.batches.len() - 1);
+        while self.batches.get(index + 1).is_some_and(|(start, _)| *start <= offset) {
+            index += 1;
+        }
+        while self.batches[index].0 > offset {
+            index = index.checked_sub(1)?;
+        }
+        Some(index)
     }
 
     /// Its memory, as far as nobody else reads it.
@@ -152,9 +181,24 @@ impl Image {
         self.batches.into_iter().filter_map(|(_, batch)| Arc::into_inner(batch))
     }
 
-    /// Its size in memory, in bytes.
+    /// Its size in memory, in bytes: more than in the file, where batches are short.
     pub fn bytes(&self) -> usize {
-        self.batches.iter().map(|(_, batch)| batch.len()).sum()
+        self.batches.iter().map(|(_, batch)| batch.memory_bytes()).sum()
+    }
+}
+
+/// A part of an image, which stays as long as this does.
+#[derive(Debug)]
+pub struct Piece {
+    batch: Arc<AlignedBuffer>,
+    start: usize,
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.batch[self.start..]
     }
 }
 
