@@ -19,7 +19,7 @@
 //!
 //! # Turns
 //!
-//! Reading and writing go in pieces, and the second look at the keydir takes
+//! What is read is taken from images where they are kept. Reading and writing go in pieces, and the second look at the keydir takes
 //! [`SWAPS_PER_TURN`] records at a time: no turn of the shard is long.
 
 use std::collections::BTreeMap;
@@ -39,6 +39,7 @@ use crate::storage::effect::File;
 use crate::storage::index_file::IndexBuilder;
 use crate::storage::index_file::IndexEntry;
 use crate::storage::index_file::IndexHeader;
+use crate::storage::keydir;
 use crate::storage::keydir::Keydir;
 use crate::storage::location::Location;
 use crate::storage::location::Marks;
@@ -48,8 +49,10 @@ use crate::storage::record::NewRecord;
 use crate::storage::record::Order;
 use crate::storage::record::RecordView;
 use crate::storage::restore::is_owned;
+use crate::storage::scan;
 use crate::storage::scan::Scan;
 use crate::storage::script::Script;
+use crate::storage::segments::Piece;
 use crate::storage::segments::Segment;
 use crate::storage::segments::Segments;
 use crate::storage::segments::Stage;
@@ -62,6 +65,9 @@ const PIECE_BYTES: u32 = 256 * 1024;
 
 /// Batches of the copy have about this size, in bytes.
 const OUTPUT_BATCH_BYTES: usize = 256 * 1024;
+
+/// Records whose places in the keydir are looked for together.
+const LOOKED_FOR_TOGETHER: usize = 16;
 
 /// Segments that go at once, at most.
 const VICTIMS_MAX: usize = 16;
@@ -204,7 +210,7 @@ pub fn choose_adopted(segments: &Segments, own: LogId, segment_bytes: u32) -> Ve
 
 impl Compaction {
     /// Begins. `segment_bytes` bounds the copy: one more victim is read only below 7/8 of it.
-    /// `synced` is the highest order that is known to be durable.
+    /// `synced` is the highest order that is known to be durable. `arena` is memory to be used.
     pub fn new(
         victims: Vec<SegmentSlot>,
         segments: &Segments,
@@ -212,9 +218,11 @@ impl Compaction {
         output: SegmentId,
         temporaries: [File; 2],
         synced: Order,
+        mut arena: Vec<u8>,
     ) -> Self {
+        arena.clear();
         let first = segments.get(victims[0]);
-        let scan = Scan::new(first.id, first.file_bytes);
+        let scan = Scan::of_batches(first.id, first.file_bytes);
         Self {
             victims,
             phase: Phase::Reading { victim: 0, scan },
@@ -222,7 +230,7 @@ impl Compaction {
             output_slot: None,
             temporaries,
             cleaned_at: synced,
-            arena: Vec::new(),
+            arena,
             by_partition: BTreeMap::new(),
             kept: Vec::new(),
             position: 0,
@@ -265,24 +273,55 @@ impl Compaction {
         }
     }
 
+    /// The next piece of the victim that is read, if its image is kept. Then nobody is asked.
+    pub fn piece_in_memory(&self, segments: &Segments) -> Option<Piece> {
+        let Phase::Reading { victim, scan } = &self.phase else { return None };
+        segments.get(self.victims[*victim]).image.as_ref()?.piece(scan.wanted())
+    }
+
+    /// A piece of a victim's image: what nobody needs is not looked at twice. False: see
+    /// [`Compaction::read`].
+    pub fn read_image(&mut self, piece: &[u8], tables: &mut Tables<'_>) -> bool {
+        let (victim, mut scan) = self.take_scan();
+        let slot = self.victims[victim];
+        let (segment, offset) = (scan.segment(), scan.wanted());
+        let header = BatchHeader::read(piece, segment, offset);
+        let last_batch = tables.segments.get(slot).last_batch;
+        if let Some(header) = header.filter(|header| header.number <= last_batch) {
+            let entries = scan::entries_unchecked(piece, offset, header.records);
+            self.look_at(slot, offset, &entries, piece, tables);
+        }
+        scan.skip(piece.len() as u32);
+        self.go_on(victim, scan, tables)
+    }
+
     /// A piece of a victim was read. False: the victim is damaged, and the compaction is over.
     pub fn read(&mut self, bytes: &[u8], tables: &mut Tables<'_>) -> bool {
-        let Phase::Reading { victim, mut scan } = std::mem::replace(&mut self.phase, Phase::Done)
-        else {
-            panic!("nothing was to be read");
-        };
+        let (victim, mut scan) = self.take_scan();
         let slot = self.victims[victim];
         let last_batch = tables.segments.get(slot).last_batch;
-        scan.feed(bytes, |batch, entry, view| {
-            if batch.number <= last_batch && is_owned(tables.owned, entry.partition) {
-                self.good_bytes += u64::from(location(slot, &entry).counted_length());
-                self.consider(slot, entry, view, tables);
+        scan.feed(bytes, |batch, bytes| {
+            if batch.header.number <= last_batch {
+                self.look_at(slot, batch.offset, &batch.records, bytes, tables);
             }
         });
+        self.go_on(victim, scan, tables)
+    }
+
+    fn take_scan(&mut self) -> (usize, Scan) {
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Reading { victim, scan } => (victim, scan),
+            phase => panic!("nothing was to be read: {phase:?}"),
+        }
+    }
+
+    /// After a piece: what is to be read next, if anything is.
+    fn go_on(&mut self, victim: usize, scan: Scan, tables: &mut Tables<'_>) -> bool {
         if !scan.at_end() {
             self.phase = Phase::Reading { victim, scan };
             return true;
         }
+        let slot = self.victims[victim];
         if self.good_bytes != tables.segments.get(slot).record_bytes {
             tables.segments.get_mut(slot).quarantined = true;
             return false;
@@ -295,7 +334,8 @@ impl Compaction {
         self.phase = match self.victims.get(victim + 1) {
             Some(next) => {
                 let next = tables.segments.get(*next);
-                Phase::Reading { victim: victim + 1, scan: Scan::new(next.id, next.file_bytes) }
+                let scan = Scan::of_batches(next.id, next.file_bytes);
+                Phase::Reading { victim: victim + 1, scan }
             }
             None => {
                 self.kept =
@@ -318,6 +358,11 @@ impl Compaction {
     pub fn files(&self) -> [File; 4] {
         let [data, keydir] = self.temporaries;
         [data, keydir, File::Index(self.output), File::Segment(self.output)]
+    }
+
+    /// Ends it: its memory, for the next one.
+    pub fn into_arena(self) -> Vec<u8> {
+        self.arena
     }
 
     /// Whether the copy has no record: then there is no copy.
@@ -366,16 +411,41 @@ impl Compaction {
         self.phase = Phase::Done;
     }
 
-    /// First look: keeps the record if it is live, or if it must go on shadowing older ones.
-    fn consider(
+    /// Considers these records of the batch at `offset`, which has these bytes.
+    fn look_at(
         &mut self,
         slot: SegmentSlot,
-        entry: IndexEntry,
-        view: RecordView<'_>,
+        offset: u32,
+        entries: &[IndexEntry],
+        bytes: &[u8],
         tables: &Tables<'_>,
     ) {
-        let here = location(slot, &entry);
-        let Some(keydir) = tables.keydirs.get(entry.partition.to_raw() as usize) else { return };
+        let segment = tables.segments.get(slot).id;
+        for entries in entries.chunks(LOOKED_FOR_TOGETHER) {
+            keydir::draw_near(tables.keydirs, entries.iter().map(|it| (it.partition, it.hash)));
+            for entry in entries.iter().filter(|entry| is_owned(tables.owned, entry.partition)) {
+                let bytes = &bytes[(entry.offset - offset) as usize..];
+                if let Some(old) = self.consider(slot, entry, tables) {
+                    match record::read(bytes, segment, entry.offset) {
+                        Ok(view) => self.keep(*entry, old, view),
+                        Err(_) => continue,
+                    }
+                }
+                self.good_bytes += u64::from(location(slot, entry).counted_length());
+            }
+        }
+    }
+
+    /// First look: a record is kept if it is live, or if it must go on shadowing older ones. Tells
+    /// where the keydir points then.
+    fn consider(
+        &self,
+        slot: SegmentSlot,
+        entry: &IndexEntry,
+        tables: &Tables<'_>,
+    ) -> Option<Option<Location>> {
+        let here = location(slot, entry);
+        let keydir = tables.keydirs.get(entry.partition.to_raw() as usize)?;
         let found = keydir.find(entry.hash);
         // A record that was marked as damaged and now reads well is healed by its copy.
         let old = found.iter().copied().find(|at| *at == here || *at == here.damaged());
@@ -385,9 +455,10 @@ impl Compaction {
         let carried = entry.tombstone
             && !superseded
             && predecessor_possible(tables.segments, slot, entry.order);
-        if !live && !carried {
-            return;
-        }
+        (live || carried).then_some(old)
+    }
+
+    fn keep(&mut self, entry: IndexEntry, old: Option<Location>, view: RecordView<'_>) {
         let start = self.arena.len();
         self.arena.extend_from_slice(view.key);
         self.arena.extend_from_slice(view.value);

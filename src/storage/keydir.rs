@@ -18,6 +18,7 @@
 
 use smallvec::SmallVec;
 
+use crate::base::id::PartitionId;
 use crate::storage::location::Location;
 use crate::storage::record::Order;
 
@@ -87,12 +88,12 @@ impl Keydir {
     }
 
     /// Reads from the bucket in which this hash probably stands, so that it is near.
-    pub fn touch_bucket(&self, hash: u64) -> u64 {
+    fn touch_bucket(&self, hash: u64) -> u64 {
         self.buckets.get(guess(hash, self.buckets.len())).map_or(0, |bucket| bucket.first)
     }
 
     /// The same of the entry, once the bucket is near.
-    pub fn touch_entry(&self, hash: u64) -> u64 {
+    fn touch_entry(&self, hash: u64) -> u64 {
         let Some(index) = self.bucket_of(hash) else { return 0 };
         self.buckets[index].entries.get(self.guess_in(index, hash)).map_or(0, |entry| entry.hash)
     }
@@ -234,6 +235,21 @@ impl Keydir {
             .position(|entry| entry.at == at)?;
         Some((index, start + within))
     }
+}
+
+/// These are about to be looked for: reads from all the places where that will look. One after the
+/// other each would wait for two or three places that are far from the core; here the waits of all of
+/// them overlap. It decides nothing.
+pub fn draw_near(keydirs: &[Keydir], places: impl Iterator<Item = (PartitionId, u64)> + Clone) {
+    let keydir = |partition: PartitionId| &keydirs[partition.to_raw() as usize];
+    let mut touched = 0;
+    for (partition, hash) in places.clone() {
+        touched ^= keydir(partition).touch_bucket(hash);
+    }
+    for (partition, hash) in places {
+        touched ^= keydir(partition).touch_entry(hash);
+    }
+    std::hint::black_box(touched);
 }
 
 impl Bucket {

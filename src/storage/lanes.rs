@@ -75,6 +75,8 @@ pub(in crate::storage) struct Lanes {
     pub(in crate::storage) has_rolled: bool,
     compaction: Option<Box<Compaction>>,
     compacting: bool,
+    /// Memory of the last compaction for the next one.
+    arena: Vec<u8>,
     /// Adopted logs of which it was said that they are not needed here.
     released: BTreeSet<LogId>,
     /// Files of a compaction that failed, to be removed before the next.
@@ -95,6 +97,11 @@ pub(in crate::storage) struct Lanes {
 }
 
 impl Lanes {
+    /// Gives memory back that the next compaction would use: nothing was written for a while.
+    pub(in crate::storage) fn free_arena(&mut self) {
+        self.arena = Vec::new();
+    }
+
     /// What waited for a batch that calls it synced may be compacted.
     pub(in crate::storage) fn vouched_for_more(&mut self) {
         self.consider_compaction = true;
@@ -128,7 +135,7 @@ impl Store {
                 self.begin_prepare(out);
             }
             if self.lanes.retry_at.is_none() {
-                self.run_compaction(out);
+                self.run_compaction(now, out);
             }
         }
     }
@@ -373,7 +380,7 @@ impl Store {
     }
 
     /// Goes on with the compaction, or begins one if that is worth while.
-    fn run_compaction(&mut self, out: &mut Outbox<Effect>) {
+    fn run_compaction(&mut self, now: Instant, out: &mut Outbox<Effect>) {
         if self.lanes.compacting {
             return;
         }
@@ -384,6 +391,11 @@ impl Store {
             self.choose_compaction();
         }
         let Some(mut compaction) = self.lanes.compaction.take() else { return };
+        if let Some(piece) = compaction.piece_in_memory(&self.segments) {
+            self.lanes.compaction = Some(compaction);
+            return self
+                .compact_piece(now, |compaction, tables| compaction.read_image(&piece, tables));
+        }
         let mut tables = Tables {
             keydirs: &mut self.keydirs,
             segments: &mut self.segments,
@@ -418,6 +430,7 @@ impl Store {
             }
             Next::Retire => {
                 self.retire(&compaction.victims, out);
+                self.lanes.arena = compaction.into_arena();
                 return;
             }
         }
@@ -457,40 +470,57 @@ impl Store {
         let log = self.settings.log;
         let temporaries = [self.lanes.temporaries.next(log), self.lanes.temporaries.next(log)];
         let synced = Order::new(self.settings.generation, self.commit.synced());
+        let arena = std::mem::take(&mut self.lanes.arena);
         let compaction =
-            Compaction::new(victims, &self.segments, bytes, output, temporaries, synced);
+            Compaction::new(victims, &self.segments, bytes, output, temporaries, synced, arena);
         self.lanes.compaction = Some(Box::new(compaction));
     }
 
     fn on_compact(&mut self, now: Instant, result: Result<Done, Failure>) {
         self.lanes.compacting = false;
+        match result {
+            Ok(Done::Read(bytes)) => {
+                self.compact_piece(now, |compaction, tables| compaction.read(&bytes, tables));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let compaction = self.lanes.compaction.as_deref().expect("it runs");
+                if let Some(victim) = compaction.reading() {
+                    self.lanes.unread.retain(|slot| *slot == victim);
+                    self.lanes.unread.push(victim);
+                    if self.lanes.unread.len() > READ_FAILURES_MAX as usize {
+                        // It would be chosen again and again, and nothing else ever.
+                        self.segments.get_mut(victim).quarantined = true;
+                    }
+                }
+                self.abandon_compaction(now);
+            }
+        }
+    }
+
+    /// Gives the compaction the next piece of the victim that it reads.
+    fn compact_piece(
+        &mut self,
+        now: Instant,
+        read: impl FnOnce(&mut Compaction, &mut Tables<'_>) -> bool,
+    ) {
         let mut tables = Tables {
             keydirs: &mut self.keydirs,
             segments: &mut self.segments,
             owned: &self.settings.owned,
         };
         let compaction = self.lanes.compaction.as_deref_mut().expect("it runs");
-        let good = match result {
-            Ok(Done::Read(bytes)) => compaction.read(&bytes, &mut tables),
-            Ok(_) => true,
-            Err(_) => {
-                if let Some(victim) = compaction.reading() {
-                    self.lanes.unread.retain(|slot| *slot == victim);
-                    self.lanes.unread.push(victim);
-                    if self.lanes.unread.len() > READ_FAILURES_MAX as usize {
-                        // It would be chosen again and again, and nothing else ever.
-                        tables.segments.get_mut(victim).quarantined = true;
-                    }
-                }
-                false
-            }
-        };
-        if !good {
-            self.counters.compactions_abandoned += 1;
-            let compaction = self.lanes.compaction.take().expect("it runs");
-            self.lanes.remains.extend(compaction.files());
-            self.lanes.retry_at = Some(now + RETRY_AFTER);
+        if !read(compaction, &mut tables) {
+            self.abandon_compaction(now);
         }
+    }
+
+    fn abandon_compaction(&mut self, now: Instant) {
+        self.counters.compactions_abandoned += 1;
+        let compaction = self.lanes.compaction.take().expect("it runs");
+        self.lanes.remains.extend(compaction.files());
+        self.lanes.arena = compaction.into_arena();
+        self.lanes.retry_at = Some(now + RETRY_AFTER);
     }
 
     /// Removes the files of what failed. Until that is durable no other compaction begins.

@@ -491,24 +491,18 @@ impl Store {
         if self.keydirs.is_empty() {
             return; // the log is still being read
         }
-        let keydir = |partition: PartitionId| &self.keydirs[partition.to_raw() as usize];
-        let mut touched = 0;
-        for (partition, hash) in hashes {
-            touched ^= keydir(*partition).touch_bucket(*hash);
-        }
-        for (partition, hash) in hashes {
-            touched ^= keydir(*partition).touch_entry(*hash);
-        }
+        keydir::draw_near(&self.keydirs, hashes.iter().copied());
         let places: SmallVec<[Location; 16]> = hashes
             .iter()
-            .filter_map(|(partition, hash)| keydir(*partition).find(*hash).first().copied())
+            .filter_map(|(partition, hash)| self.find(*partition, *hash).first().copied())
             .collect();
         let records: SmallVec<[&[u8]; 16]> =
             places.iter().filter_map(|at| self.in_memory(*at, resident)).collect();
+        let mut touched = 0;
         // Its header, and the lines after it that a short object has.
         for line in 0..3 {
             for bytes in &records {
-                touched ^= u64::from(bytes.get(line * 64).copied().unwrap_or(0));
+                touched ^= bytes.get(line * 64).copied().unwrap_or(0);
             }
         }
         std::hint::black_box(touched);
@@ -821,6 +815,7 @@ impl Store {
     /// Says on the disk how far the log is synced.
     fn checkpoint(&mut self, out: &mut Outbox<Effect>) {
         self.commit.free_spares();
+        self.lanes.free_arena();
         let Some(active) = self.active else { return };
         if self.room(active) < PAGE_BYTES as u32 {
             self.seal(out);

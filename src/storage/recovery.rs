@@ -143,7 +143,7 @@ impl Recovery {
             (Step::Index(segment, _), Err(_)) => self.scan(segment),
             (Step::Segment(mut scan), Ok(Done::Read(bytes))) => {
                 self.read_failures = 0;
-                scan.feed(&bytes, |_, _, _| {});
+                scan.feed(&bytes, |_, _| {});
                 if scan.at_end() || self.is_over(&scan) {
                     self.segment_read(*scan);
                 } else {

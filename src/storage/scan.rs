@@ -15,7 +15,6 @@ use crate::storage::batch::SegmentHeader;
 use crate::storage::index_file::IndexEntry;
 use crate::storage::record;
 use crate::storage::record::RecordDamage;
-use crate::storage::record::RecordView;
 
 /// A batch whose header is good.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,6 +67,11 @@ impl Scan {
         Self { segment, segment_bytes, held: Vec::new(), position: 0, found }
     }
 
+    /// The same of what follows its first page.
+    pub fn of_batches(segment: SegmentId, segment_bytes: u32) -> Self {
+        Self { position: FIRST_BATCH_OFFSET, ..Self::new(segment, segment_bytes) }
+    }
+
     /// Which segment is scanned.
     pub fn segment(&self) -> SegmentId {
         self.segment
@@ -98,13 +102,9 @@ impl Scan {
         self.wanted() >= self.segment_bytes
     }
 
-    /// Takes the next bytes of the file, which stand at [`Scan::wanted`]; `visit` sees each good
-    /// record as it is met, with the header of its batch. An empty piece says that the file ended early.
-    pub fn feed(
-        &mut self,
-        bytes: &[u8],
-        mut visit: impl FnMut(&BatchHeader, IndexEntry, RecordView<'_>),
-    ) {
+    /// Takes the next bytes of the file, which stand at [`Scan::wanted`]; `visit` sees each batch as
+    /// it is met, with its bytes. An empty piece says that the file ended early.
+    pub fn feed(&mut self, bytes: &[u8], mut visit: impl FnMut(&ScannedBatch, &[u8])) {
         if bytes.is_empty() {
             self.segment_bytes = self.wanted();
         }
@@ -119,12 +119,18 @@ impl Scan {
         self.position += used as u32;
     }
 
+    /// So many bytes, whole batches, are known otherwise. None: that was the last of them.
+    pub fn skip(&mut self, bytes: u32) {
+        assert!(self.held.is_empty(), "it stands between batches");
+        self.position = if bytes == 0 { self.segment_bytes } else { self.position + bytes };
+    }
+
     /// The disk does not give the next piece. It counts as bad, and never as the torn end: for all
     /// that is known it was synced.
     pub fn skip_unreadable(&mut self, piece_bytes: u32) {
         self.found.unreadable = true;
         let missing = piece_bytes.min(self.missing());
-        self.feed(&vec![0; missing as usize], |_, _, _| {});
+        self.feed(&vec![0; missing as usize], |_, _| {});
     }
 
     /// What was found. Call it at the end.
@@ -133,11 +139,7 @@ impl Scan {
     }
 
     /// Looks at the place `used` bytes into `held`, and tells how long it is. `None`: bring more.
-    fn step(
-        &mut self,
-        used: usize,
-        visit: &mut impl FnMut(&BatchHeader, IndexEntry, RecordView<'_>),
-    ) -> Option<usize> {
+    fn step(&mut self, used: usize, visit: &mut impl FnMut(&ScannedBatch, &[u8])) -> Option<usize> {
         let bytes = &self.held[used..];
         let offset = self.position + used as u32;
         let complete = self.wanted() >= self.segment_bytes;
@@ -153,7 +155,8 @@ impl Scan {
         };
         if header.length > self.segment_bytes.saturating_sub(offset) && complete {
             // The file was cut within the batch: what is there is looked at.
-            let batch = scan_batch(self.segment, offset, header, bytes, visit);
+            let batch = scan_batch(self.segment, offset, header, bytes);
+            visit(&batch, bytes);
             self.found.batches.push(batch);
             return Some(bytes.len());
         }
@@ -161,20 +164,27 @@ impl Scan {
         if bytes.len() < (header.length as usize) {
             return None;
         }
-        let batch =
-            scan_batch(self.segment, offset, header, &bytes[..header.length as usize], visit);
+        let bytes = &bytes[..header.length as usize];
+        let batch = scan_batch(self.segment, offset, header, bytes);
+        visit(&batch, bytes);
         self.found.batches.push(batch);
         Some(length)
     }
 }
 
-fn scan_batch(
-    segment: SegmentId,
-    offset: u32,
-    header: BatchHeader,
-    bytes: &[u8],
-    visit: &mut impl FnMut(&BatchHeader, IndexEntry, RecordView<'_>),
-) -> ScannedBatch {
+/// The records of a batch at `offset` that never left this process's memory: nothing is checked.
+pub fn entries_unchecked(batch: &[u8], offset: u32, records: u32) -> Vec<IndexEntry> {
+    let mut at = BATCH_HEADER_BYTES;
+    let next = |_| {
+        let header = record::view_unchecked(batch.get(at..)?)?.header;
+        let entry = IndexEntry::of(&header, offset + at as u32);
+        at += entry.length as usize;
+        Some(entry)
+    };
+    (0..records).map_while(next).collect()
+}
+
+fn scan_batch(segment: SegmentId, offset: u32, header: BatchHeader, bytes: &[u8]) -> ScannedBatch {
     let mut batch = ScannedBatch {
         offset,
         header,
@@ -188,7 +198,6 @@ fn scan_batch(
         match record::read(bytes.get(at..).unwrap_or_default(), segment, place) {
             Ok(view) => {
                 let entry = IndexEntry::of(&view.header, place);
-                visit(&batch.header, entry, view);
                 batch.records.push(entry);
                 at += entry.length as usize;
             }

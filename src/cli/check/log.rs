@@ -156,14 +156,14 @@ fn read_segment(folder: &Path, id: SegmentId, report: &mut LogReport) -> Result<
     while !scan.at_end() {
         let wanted = (scan.missing() as usize).min(PIECE_BYTES);
         match file.read_at(&mut piece[..wanted], u64::from(scan.wanted())) {
-            Ok(read) => scan.feed(&piece[..read], |_, _, _| {}),
+            Ok(read) => scan.feed(&piece[..read], |_, _| {}),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 let what = format!("cannot be read: {error}");
                 let offset = u64::from(scan.wanted());
                 report.damages.push(Damage { file: path.clone(), offset, what });
                 piece[..wanted].fill(0);
-                scan.feed(&piece[..wanted], |_, _, _| {});
+                scan.feed(&piece[..wanted], |_, _| {});
             }
         }
     }
