@@ -120,6 +120,9 @@ fn work(
         SEED.set((kind.name, seed));
         runs(Some((kind.name, seed, Instant::now())));
         let report = if arguments.aloud == 0 { (kind.run)(seed) } else { (kind.run_aloud)(seed) };
+        if let Some(shortfall) = report.shortfall() {
+            fail(kind.name, seed, &shortfall);
+        }
         total.lock().expect("no thread panics and lives").join(&report);
     }
     runs(None);
