@@ -35,6 +35,18 @@ fn every_danger_comes_and_nothing_breaks() {
     }
 }
 
+/// Crashes come so often that no start would end by luck: one is let through all the same.
+#[test]
+fn starts_that_crashes_cut_short_come_through() {
+    for_each_seed(0..10, |seed| {
+        let report = node::run_with(seed, |plan| {
+            (plan.shards, plan.keys, plan.crash_one_in) = (3, 1, 4);
+            plan.operations = 50;
+        });
+        assert!(report.coverage.count(Sometimes::CrashInRecovery) > 10, "{report}");
+    });
+}
+
 /// A walk that is handed on may meet a core that is still opening: it is refused, and comes again.
 #[test]
 fn a_walk_may_reach_a_core_that_is_still_opening() {
