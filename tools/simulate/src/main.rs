@@ -37,6 +37,9 @@ const KINDS: [Kind; 2] = [
 /// A seed takes less than a second: one that takes this long will never end.
 const SEED_SECONDS_MAX: u64 = 180;
 
+/// What a shell shows of a process that ended because nobody reads what it prints.
+const NOBODY_READS: i32 = 141;
+
 thread_local! {
     static SEED: Cell<(&'static str, u64)> = const { Cell::new(("", 0)) };
 }
@@ -57,6 +60,11 @@ struct Arguments {
 fn main() {
     let arguments = parse();
     std::panic::set_hook(Box::new(|panic| {
+        // Printing panics when nobody reads, as behind `head`: no seed has failed.
+        let why = panic.payload_as_str().unwrap_or_default();
+        if why.starts_with("failed printing to stdout") && why.contains("Broken pipe") {
+            std::process::exit(NOBODY_READS);
+        }
         let (kind, seed) = SEED.get();
         fail(kind, seed, &panic.to_string());
     }));
