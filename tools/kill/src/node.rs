@@ -11,6 +11,9 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use rustix::process::Pid;
+use rustix::process::Signal;
+
 use crate::dice::Dice;
 
 /// A node that this process started. Dropped, it is killed.
@@ -62,6 +65,13 @@ impl Node {
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(|_| ())
+    }
+
+    /// Stops it in order, and waits until it has ended.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("stopped: {status}"))) }
     }
 
     /// Kills it, for it went wrong after this kill.
