@@ -448,6 +448,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_log_that_is_gone_nothing_stays_open() {
+        let mut world = World::new();
+        let other = SegmentId { log: LogId::new(2), number: 1 };
+        let paths = Paths::new(world.scratch.path());
+        std::fs::create_dir_all(paths.log(other.log)).expect("a fresh directory");
+        for path in [world.path(1), world.path(2), paths.file(File::Segment(other))] {
+            std::fs::write(path, vec![0; PAGE_BYTES]).expect("there is room");
+        }
+        assert_eq!(world.append(1, 0, &[1; PAGE_BYTES]), Ok(()));
+        assert_eq!(world.read(2, 0, 1), Ok(vec![0]));
+        let of_other = world.disk.reader(other).expect("it is there");
+        world.disk.forget_log(LogId::new(1));
+        assert!(world.disk.writers.open.is_empty());
+        let kept: Vec<SegmentId> = world.disk.readers.open.iter().map(|(id, _)| *id).collect();
+        assert_eq!(kept, [other], "{of_other:?} is of another log");
+    }
+
+    #[test]
     fn descriptors_are_bounded() {
         let mut world = World::new();
         for number in 0..READERS_MAX as u32 + 10 {

@@ -11,17 +11,22 @@ use std::net::TcpStream;
 
 use super::*;
 use crate::base::id::ConnectionId;
+use crate::base::id::SegmentId;
+use crate::base::id::Ticket;
 use crate::base::outbox::Outbox;
 use crate::base::time::Now;
 use crate::engine::scratch::Scratch;
 use crate::protocol::shard::Effect;
 use crate::protocol::shard::Event;
 use crate::protocol::shard::Peer;
+use crate::storage::effect as disk;
 use crate::storage::effect::Failure;
+use crate::storage::effect::File;
 use crate::storage::effect::Resident;
 
 /// Answers lines: `PING`; `DOOR`; `BIG n`, n bytes; `QUIT`, and closes; `HOLD`, and reads nothing
-/// for 20 ms; `FAR`, by the next shard's hand; `LATE`, after 20 ms.
+/// for 20 ms; `FAR`, by the next shard's hand; `LATE`, after 20 ms; `READ n`, nothing, and reads of
+/// that log; `RELEASE n`, nothing, and needs nothing of that log.
 struct Double {
     own: ShardId,
     shards: u16,
@@ -82,6 +87,12 @@ impl Double {
                 let next = ShardId::new((self.own.to_raw() + 1) % self.shards);
                 self.say(next, self.own, connection, out);
             }
+            ("READ", log) => {
+                let (ticket, segment) = (Ticket::new(1), first_segment(log));
+                let read = disk::Effect::Read { ticket, segment, offset: 0, length: 1 };
+                out.push(Effect::Disk(read));
+            }
+            ("RELEASE", log) => out.push(Effect::Released(first_segment(log).log)),
             (other, _) => panic!("{other}"),
         }
     }
@@ -92,6 +103,10 @@ impl Double {
         out.arena.extend_from_slice(&client.to_raw().to_le_bytes());
         out.push(Effect::Mesh { to, bytes: start..out.arena.len() });
     }
+}
+
+fn first_segment(log: &str) -> SegmentId {
+    SegmentId { log: LogId::new(log.parse().expect("a number")), number: 1 }
 }
 
 fn send(out: &mut Outbox<Effect>, connection: ConnectionId, bytes: &[u8]) {
@@ -340,6 +355,44 @@ fn connections_that_come_and_go_leave_nothing() {
     // Those that were gone before they were looked at were never announced: on a busy machine many.
     until(|| accepted() > 20);
     until(|| engine.counters().iter().all(|counters| counters.connections == 0));
+    engine.stop().expect("it stops");
+}
+
+/// A descriptor would keep the space of a file long after its name is gone.
+#[test]
+fn a_log_that_all_shards_released_goes_and_nothing_of_it_stays_open() {
+    let scratch = Scratch::new();
+    let config = config(&scratch, 2);
+    std::fs::create_dir(&config.data_dir).expect("a fresh directory");
+    let adopt = |shards| data_dir::open(&config.data_dir, 64, shards).expect("a table of logs");
+    let (first, second) = (adopt(1), adopt(2));
+    assert_eq!(second.adopted, first.logs);
+    let log = first.logs[0];
+    let paths = Paths::new(&config.data_dir.canonicalize().expect("it is there"));
+    let file = paths.file(File::Segment(SegmentId { log, number: 1 }));
+    std::fs::create_dir_all(paths.log(log)).expect("a fresh directory");
+    std::fs::write(&file, b"x").expect("there is room");
+    let open = || {
+        let all = std::fs::read_dir("/proc/self/fd").expect("Linux has it");
+        let targets = all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        targets.filter(|target| target.starts_with(paths.log(log))).count()
+    };
+
+    let mut engine = start(&config).expect("it starts");
+    let doors = engine.addresses().cores.clone();
+    let mut clients: Vec<TcpStream> = doors.into_iter().map(connect).collect();
+    let number = log.to_raw();
+    for client in &mut clients {
+        client.write_all(format!("READ {number}\n").as_bytes()).expect("it is open");
+    }
+    until(|| open() == 2);
+    for (before, client) in clients.iter_mut().enumerate() {
+        assert!(file.exists(), "{before} of 2 shards released it");
+        client.write_all(format!("RELEASE {number}\n").as_bytes()).expect("it is open");
+        assert!(engine.wait_for_failure(Duration::from_secs(10)).is_none());
+    }
+    assert!(!paths.log(log).exists());
+    until(|| open() == 0);
     engine.stop().expect("it stops");
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use stator::base::aligned::PAGE_BYTES;
 use stator::base::id::SegmentId;
 use stator::base::time::Duration;
+use stator::protocol::shard::Event;
 use stator::storage::effect::Bulk;
 use stator::storage::effect::Effect;
 use stator::storage::effect::File;
@@ -71,6 +72,55 @@ fn a_victim_that_was_altered_does_not_stop_compaction() {
     let before = world.shard.store().counters().compactions;
     overwrite(&mut world, 4 * WRITES);
     others_went(&world, first, before);
+}
+
+/// Only a batch that is on the disk tells a start how far the log was synced. The batch of which it
+/// tells must be found: without it, its segment let go or damaged would look the same.
+#[test]
+fn the_segment_of_the_last_batch_that_is_vouched_for_stays() {
+    let mut world = World::new(SYNC, |storage, _| {
+        (storage.checkpoint_after, storage.garbage_percent) = (Duration::from_secs(10), 1);
+    });
+    let written = Rc::new(Cell::new(None));
+    let last = Rc::clone(&written);
+    world.on_disk = Box::new(move |_, effect| {
+        if let Effect::Append { segment, .. } = effect {
+            last.set(Some(*segment));
+        }
+        false
+    });
+    let write = |world: &mut World| {
+        assert_eq!(world.asks(WRITER, &set("key", &value(0))), "+OK\r\n");
+        written.get().expect("a write is appended")
+    };
+    let first = write(&mut world);
+    while write(&mut world) == first {}
+    world.settle();
+    let stays = |world: &World| world.disk.files().any(|(file, _)| file == File::Segment(first));
+    assert!(stays(&world), "all of it is garbage, but nothing speaks for what came after it");
+    world.pass(Duration::from_secs(10));
+    assert!(!stays(&world), "a checkpoint does, and nothing holds it any more");
+}
+
+/// What was filled by another layout's shards and never got its keydir files is in nobody's way when
+/// the node stops: the next start can do without them.
+#[test]
+fn a_stop_does_not_wait_for_the_keydir_files_of_adopted_logs() {
+    let mut world = World::new(SYNC, |_, _| {});
+    for number in 0..WRITES {
+        assert_eq!(world.asks(WRITER, &set(&key(number), &value(number))), "+OK\r\n");
+    }
+    let adopted = world.adopt(|disk| disk.remove(|file| matches!(file, File::Index(_))));
+    let count = |world: &World, is_kind: fn(File) -> bool| {
+        world.disk.files().filter(|(file, _)| file.log() == adopted && is_kind(*file)).count()
+    };
+    let segments = count(&world, |file| matches!(file, File::Segment(_)));
+    assert!(segments > 5, "{segments} segments");
+    world.handle(Event::Stop);
+    world.settle();
+    assert!(world.stopped);
+    let keydirs = count(&world, |file| matches!(file, File::Index(_)));
+    assert!(keydirs <= 1, "one was under way, and {keydirs} of {segments} were written");
 }
 
 /// So many writes of few keys, of which the last are there.

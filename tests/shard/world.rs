@@ -31,6 +31,7 @@ use stator::sim::disk::Completion;
 use stator::sim::disk::Dials;
 use stator::sim::disk::Disk;
 use stator::storage;
+use stator::storage::Health;
 use stator::storage::commit;
 use stator::storage::effect as disk;
 use stator::storage::effect::Failure;
@@ -141,6 +142,24 @@ impl World {
         harm(&mut self.disk);
         self.shard = Shard::new(self.settings.clone(), self.now.as_nanos());
         self.start();
+    }
+
+    /// The power goes, `harm` comes to the disk, and another log adopts the one there is, which is
+    /// told. Returns as soon as the shard is open, whatever goes on in the background.
+    pub(super) fn adopt(&mut self, harm: impl FnOnce(&mut Disk)) -> LogId {
+        self.disk.crash();
+        harm(&mut self.disk);
+        let storage = &mut self.settings.storage;
+        let adopted = storage.log;
+        storage.adopted.push(adopted);
+        storage.log = LogId::new(adopted.to_raw() + 1);
+        storage.generation += 1;
+        self.shard = Shard::new(self.settings.clone(), self.now.as_nanos());
+        self.handle(Event::Start);
+        while self.shard.store().health() != Health::Open {
+            self.pass(Duration::from_micros(1));
+        }
+        adopted
     }
 
     /// What the client is told in ten milliseconds.

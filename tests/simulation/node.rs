@@ -12,7 +12,9 @@ use crate::for_each_seed;
 fn one_seed() {
     let aloud = std::env::var("ALOUD").is_ok();
     for_each_seed(0..1, |seed| {
-        print!("{}", if aloud { node::run_aloud(seed) } else { node::run(seed) });
+        let report = if aloud { node::run_aloud(seed) } else { node::run(seed) };
+        print!("{report}");
+        assert_eq!(report.shortfall(), None);
     });
 }
 
@@ -22,16 +24,27 @@ fn every_danger_comes_and_nothing_breaks() {
     let mut all = Report::default();
     for_each_seed(0..150, |seed| {
         let report = node::run(seed);
-        assert!(report.operations >= 2000, "too few operations");
+        assert_eq!(report.shortfall(), None);
         all.join(&report);
     });
     print!("{all}");
-    assert!(all.faults >= 10 * 150, "{} faults", all.faults);
     if std::env::var("SEED").is_err() {
         let mut missing = all.coverage.missing();
         missing.retain(|what| what.is_of_node());
         assert_eq!(missing, []);
     }
+}
+
+/// Crashes come so often that no start would end by luck: one is let through all the same.
+#[test]
+fn starts_that_crashes_cut_short_come_through() {
+    for_each_seed(0..10, |seed| {
+        let report = node::run_with(seed, |plan| {
+            (plan.shards, plan.keys, plan.crash_one_in) = (3, 1, 4);
+            plan.operations = 50;
+        });
+        assert!(report.coverage.count(Sometimes::CrashInRecovery) > 10, "{report}");
+    });
 }
 
 /// A walk that is handed on may meet a core that is still opening: it is refused, and comes again.

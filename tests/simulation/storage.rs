@@ -9,7 +9,11 @@ use crate::for_each_seed;
 /// Whatever the seed draws. `SEED=n cargo test --test simulation one_seed` replays a failure.
 #[test]
 fn one_seed() {
-    for_each_seed(0..1, |seed| print!("{}", storage::run(seed)));
+    for_each_seed(0..1, |seed| {
+        let report = storage::run(seed);
+        print!("{report}");
+        assert_eq!(report.shortfall(), None);
+    });
 }
 
 /// A simulator that never tears a write proves nothing about tearing.
@@ -18,11 +22,10 @@ fn every_danger_comes_and_nothing_breaks() {
     let mut all = Report::default();
     for_each_seed(0..150, |seed| {
         let report = storage::run(seed);
-        assert!(report.operations >= 2000, "too few operations");
+        assert_eq!(report.shortfall(), None);
         all.join(&report);
     });
     print!("{all}");
-    assert!(all.faults >= 10 * 150, "{} faults", all.faults);
     if std::env::var("SEED").is_err() {
         let mut missing = all.coverage.missing();
         missing.retain(|what| !what.is_of_node());

@@ -111,8 +111,9 @@ pub struct Disk {
     maps: BTreeMap<SegmentId, InodeNumber>,
     residency_salt: u64,
     history: History,
-    /// The fill of this quota was refused since it was last raised.
-    is_full: bool,
+    /// The quota that refused something last.
+    full_at: Option<u64>,
+    failures: u64,
 }
 
 /// The end of an operation, to be told to whoever asked for it.
@@ -178,7 +179,8 @@ impl Disk {
             maps: BTreeMap::new(),
             residency_salt: 0,
             history: History::default(),
-            is_full: false,
+            full_at: None,
+            failures: 0,
         }
     }
 
@@ -283,9 +285,9 @@ impl Disk {
         names.map(|(name, inode)| (name, self.inodes[&inode].len() as u64))
     }
 
-    /// Whether an operation was refused for want of room since the last call.
-    pub fn take_full(&mut self) -> bool {
-        std::mem::take(&mut self.is_full)
+    /// How often it failed. While it is full that is once, however often it refuses.
+    pub fn failures(&self) -> u64 {
+        self.failures
     }
 
     /// Whether a durable file under such a name holds these bytes.
@@ -361,7 +363,7 @@ impl Disk {
         self.contract.end_append(segment, offset);
         let number = self.find(File::Segment(segment)).expect("checked when it was asked for");
         if self.is_time_to_fail(self.dials.append_failure_one_in) {
-            self.coverage.note(Sometimes::AppendFailed);
+            self.failed(Sometimes::AppendFailed);
             let fates = Fates::draw(&mut self.rng);
             let inode = self.inodes.get_mut(&number).expect("a name leads to an inode");
             inode.tear(offset as usize, bytes, fates, &mut self.rng);
@@ -377,7 +379,7 @@ impl Disk {
         let from = self.unreadable.get(&file);
         let unreadable = from.is_some_and(|from| offset + u64::from(length) > *from);
         if unreadable || self.is_time_to_fail(self.dials.read_failure_one_in) {
-            self.coverage.note(Sometimes::ReadFailed);
+            self.failed(Sometimes::ReadFailed);
             return Err(Failure::Io);
         }
         let number = self.find(file).ok_or(Failure::NotFound)?;
@@ -412,7 +414,7 @@ impl Disk {
             }
             change => {
                 if self.is_time_to_fail(self.dials.bulk_failure_one_in) {
-                    self.coverage.note(Sometimes::BulkFailed);
+                    self.failed(Sometimes::BulkFailed);
                     self.fail(change);
                     return Err(Failure::Io);
                 }
@@ -488,11 +490,19 @@ impl Disk {
     /// Room for a file of `length` bytes that has `held` of them already.
     fn claim(&mut self, length: u64, held: u64) -> Result<(), Failure> {
         if self.used_bytes() - held + length > self.dials.quota_bytes {
-            self.is_full = true;
+            let quota = Some(self.dials.quota_bytes);
+            if self.full_at != quota {
+                (self.full_at, self.failures) = (quota, self.failures + 1);
+            }
             self.coverage.note(Sometimes::NoSpace);
             return Err(Failure::NoSpace);
         }
         Ok(())
+    }
+
+    fn failed(&mut self, what: Sometimes) {
+        self.failures += 1;
+        self.coverage.note(what);
     }
 
     /// The operation failed: it happened, or half of it, or nothing.

@@ -5,6 +5,7 @@
 use crate::base::rng::Rng;
 use crate::base::time::Duration;
 use crate::sim::disk::Dials;
+use crate::sim::pace::FAULTS_MIN;
 
 /// The draw of one seed.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub struct Plan {
     pub stall_one_in: u64,
     /// How many bytes beyond the present ones fit when the quota bites.
     pub quota_slack_bytes: Option<u64>,
+    /// So many faults come at least.
+    pub faults_min: u64,
     /// The disk's faults.
     pub dials: Dials,
 }
@@ -83,6 +86,7 @@ impl Plan {
     /// The draw of a seed.
     pub fn draw(rng: &mut Rng) -> Self {
         let mut plan = Self::calm(rng);
+        plan.faults_min = FAULTS_MIN;
         plan.crash_one_in = rng.between(300, 1500);
         plan.kill_percent = *rng.pick(&[0, 20, 50]);
         if rng.chance(1, 2) {
@@ -150,6 +154,7 @@ impl Plan {
             jump_one_in: 0,
             stall_one_in: 0,
             quota_slack_bytes: None,
+            faults_min: 0,
             dials: Dials { resident_percent: *rng.pick(&[0, 50, 95, 100]), ..Dials::default() },
         }
     }

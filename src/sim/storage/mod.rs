@@ -32,6 +32,8 @@ pub use self::plan::Waiting;
 use self::world::World;
 use crate::base::rng::Rng;
 use crate::sim::coverage::Coverage;
+use crate::sim::pace::FAULTS_MIN;
+use crate::sim::pace::OPERATIONS_MIN;
 use crate::sim::trace::Trace;
 
 /// What a run came to. What must not happen panics instead.
@@ -43,7 +45,7 @@ pub struct Report {
     pub coverage: Coverage,
     /// Turns of the client.
     pub operations: u64,
-    /// Crashes, failures and harm.
+    /// Crashes, failures, stalls and harm: what the disk and the process suffered.
     pub faults: u64,
     /// Effects that were performed.
     pub effects: u64,
@@ -52,6 +54,14 @@ pub struct Report {
 }
 
 impl Report {
+    /// What there was too little of for a seed that is to prove something.
+    pub fn shortfall(&self) -> Option<String> {
+        let kinds =
+            [("operations", self.operations, OPERATIONS_MIN), ("faults", self.faults, FAULTS_MIN)];
+        let short = kinds.into_iter().find(|(_, had, min)| had < min);
+        short.map(|(what, had, min)| format!("{had} {what}, and {min} must be"))
+    }
+
     /// Adds another run's.
     pub fn join(&mut self, other: &Self) {
         self.trace.number(other.trace.hash());

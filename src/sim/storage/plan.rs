@@ -6,6 +6,7 @@
 use crate::base::rng::Rng;
 use crate::base::time::Duration;
 use crate::sim::disk::Dials;
+use crate::sim::pace::FAULTS_MIN;
 
 /// How often callers wait for durability.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +80,8 @@ pub struct Plan {
     pub quota_slack_bytes: Option<u64>,
     /// Of 100 starts, how many have another log and adopt those before.
     pub adopt_percent: u64,
+    /// So many faults come at least.
+    pub faults_min: u64,
     /// The disk's faults.
     pub dials: Dials,
 }
@@ -87,6 +90,7 @@ impl Plan {
     /// The draw of a seed.
     pub fn draw(rng: &mut Rng) -> Self {
         let mut plan = Self::calm(rng);
+        plan.faults_min = FAULTS_MIN;
         if rng.chance(7, 8) {
             plan.crash_one_in = rng.between(150, 900);
             plan.kill_percent = *rng.pick(&[0, 20, 50]);
@@ -164,6 +168,7 @@ impl Plan {
             index_damage_one_in: 0,
             quota_slack_bytes: None,
             adopt_percent: 0,
+            faults_min: 0,
             dials: Dials { resident_percent: *rng.pick(&[0, 50, 95, 100]), ..Dials::default() },
             segments_ahead: rng.between(1, 4) as usize,
         }

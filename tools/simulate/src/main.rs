@@ -4,8 +4,8 @@
 //!     cargo run --release -p stator-simulate -- --from 4711 --seeds 1
 //!
 //! `--kind storage` or `--kind node` runs seeds of that world alone; otherwise they take turns.
-//! `--aloud 1` tells every event and effect. Exits with 1 if a seed failed, or did not end within some
-//! minutes, and prints the line that runs it again.
+//! `--aloud 1` tells every event and effect. Exits with 1 if a seed failed, saw too little, or did not
+//! end within `--seed-seconds`, and prints the line that runs it again.
 
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -35,7 +35,10 @@ const KINDS: [Kind; 2] = [
 ];
 
 /// A seed takes less than a second: one that takes this long will never end.
-const SEED_TIME_MAX: Duration = Duration::from_secs(180);
+const SEED_SECONDS_MAX: u64 = 180;
+
+/// What a shell shows of a process that ended because nobody reads what it prints.
+const NOBODY_READS: i32 = 141;
 
 thread_local! {
     static SEED: Cell<(&'static str, u64)> = const { Cell::new(("", 0)) };
@@ -50,12 +53,18 @@ struct Arguments {
     seconds: u64,
     jobs: u64,
     aloud: u64,
+    seed_seconds: u64,
     kind: Option<Kind>,
 }
 
 fn main() {
     let arguments = parse();
     std::panic::set_hook(Box::new(|panic| {
+        // Printing panics when nobody reads, as behind `head`: no seed has failed.
+        let why = panic.payload_as_str().unwrap_or_default();
+        if why.starts_with("failed printing to stdout") && why.contains("Broken pipe") {
+            std::process::exit(NOBODY_READS);
+        }
         let (kind, seed) = SEED.get();
         fail(kind, seed, &panic.to_string());
     }));
@@ -72,7 +81,7 @@ fn main() {
             .collect();
         while !workers.iter().all(|worker| worker.is_finished()) {
             std::thread::sleep(Duration::from_millis(50));
-            watch(&running);
+            watch(&running, Duration::from_secs(arguments.seed_seconds));
         }
     });
     let total = total.into_inner().expect("no thread panicked: the hook would have exited");
@@ -91,9 +100,9 @@ fn fail(kind: &str, seed: u64, why: &str) -> ! {
 }
 
 /// Fails if a seed does not end: without its number nobody could ever look at it.
-fn watch(running: &Running) {
+fn watch(running: &Running, seed_time_max: Duration) {
     let running = running.lock().expect("no thread panics and lives");
-    let late = running.iter().flatten().find(|(_, _, since)| since.elapsed() > SEED_TIME_MAX);
+    let late = running.iter().flatten().find(|(_, _, since)| since.elapsed() > seed_time_max);
     if let Some((kind, seed, since)) = late {
         let cpu = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         fail(kind, *seed, &format!("not ended after {:?}; the process: {cpu}", since.elapsed()));
@@ -120,6 +129,9 @@ fn work(
         SEED.set((kind.name, seed));
         runs(Some((kind.name, seed, Instant::now())));
         let report = if arguments.aloud == 0 { (kind.run)(seed) } else { (kind.run_aloud)(seed) };
+        if let Some(shortfall) = report.shortfall() {
+            fail(kind.name, seed, &shortfall);
+        }
         total.lock().expect("no thread panics and lives").join(&report);
     }
     runs(None);
@@ -133,6 +145,7 @@ fn parse() -> Arguments {
         seconds: u64::MAX,
         jobs: 1,
         aloud: 0,
+        seed_seconds: SEED_SECONDS_MAX,
         kind: None,
     };
     let mut words = std::env::args().skip(1);
@@ -149,10 +162,11 @@ fn parse() -> Arguments {
             ("--seconds", Some(number)) => arguments.seconds = number,
             ("--jobs", Some(number)) => arguments.jobs = number,
             ("--aloud", Some(number)) => arguments.aloud = number,
+            ("--seed-seconds", Some(number)) => arguments.seed_seconds = number,
             _ => {
                 eprintln!(
                     "simulate [--from SEED] [--seeds N] [--seconds N] [--jobs N] [--aloud 1] \
-                     [--kind storage|node]"
+                     [--seed-seconds N] [--kind storage|node]"
                 );
                 std::process::exit(2);
             }

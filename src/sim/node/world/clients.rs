@@ -245,21 +245,16 @@ impl World {
             0 => {
                 let shard = link.shard;
                 self.coverage.note(Sometimes::Disconnected);
-                self.faults += 1;
                 self.lose(connection);
                 self.handle(shard, Event::Closed { connection });
             }
             1 => {
                 self.coverage.note(Sometimes::HalfClosed);
-                self.faults += 1;
                 link.ending = Ending::HalfClosing;
                 self.clients[client].link = None; // it goes on with another
                 self.clients[client].walk = None;
             }
-            _ => {
-                link.sent_at = self.now + freeze;
-                self.faults += 1;
-            }
+            _ => link.sent_at = self.now + freeze,
         }
         true
     }
@@ -319,12 +314,12 @@ impl World {
         if self.faults_are_over {
             return;
         }
-        if self.poisoned && self.rng.chance(1, 30) {
+        let is_given_up = self.poisoned && self.rng.chance(1, 30);
+        if is_given_up || self.pace.wants_crash(self.operations, self.faults()) {
             self.is_crash_due = true;
             return;
         }
         if self.is_time(self.plan.jump_one_in) {
-            self.faults += 1;
             self.coverage.note(Sometimes::WallJumped);
             let far = 1 << self.rng.below(22);
             let before = self.wall();
@@ -342,7 +337,6 @@ impl World {
             }
         }
         if self.is_time(self.plan.stop_one_in) && !self.poisoned {
-            self.faults += 1;
             self.begin_stop();
         }
     }
@@ -354,7 +348,7 @@ impl World {
             self.disk.dials.latency_nanos = self.plan.dials.latency_nanos;
         }
         if self.stalled_until.is_none() && self.is_time(self.plan.stall_one_in) {
-            self.faults += 1;
+            self.stall_was_felt = false;
             self.coverage.note(Sometimes::DiskStalled);
             self.stalled_until = Some(self.now + Duration::from_micros(300));
             self.disk.dials.latency_nanos = 600_000_000;

@@ -25,6 +25,10 @@ use crate::storage::Health;
 use crate::storage::commit;
 use crate::storage::recovery::StartError;
 
+/// Starts in a row that may fail. Those that a crash cuts short are fewer by far, the others are of a
+/// disk that does not let itself be read.
+const STARTS_MAX: u32 = 100;
+
 impl World {
     /// A process begins: every shard with fresh entropy.
     pub(super) fn start(&mut self) {
@@ -114,6 +118,7 @@ impl World {
         if self.phase == Phase::Starting {
             self.coverage.note(Sometimes::CrashInRecovery);
             self.failed_starts += 1;
+            assert!(self.failed_starts < STARTS_MAX, "no start comes through");
         } else {
             self.failed_starts = 0;
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use self::clients::Client;
@@ -41,6 +42,7 @@ use crate::sim::coverage::Coverage;
 use crate::sim::coverage::Sometimes;
 use crate::sim::disk::Completion;
 use crate::sim::disk::Disk;
+use crate::sim::pace::Pace;
 use crate::sim::storage::Report;
 use crate::sim::trace::Trace;
 use crate::storage::effect as disk;
@@ -100,6 +102,7 @@ enum Owned {
 
 pub(super) struct World {
     plan: Plan,
+    pace: Pace,
     rng: Rng,
     now: Instant,
     /// How far the wall clock was set off, in milliseconds.
@@ -137,6 +140,8 @@ pub(super) struct World {
     phase: Phase,
     phase_since: Instant,
     stalled_until: Option<Instant>,
+    /// Something was asked of the disk while it stalls.
+    stall_was_felt: bool,
     actors: BTreeSet<ActorId>,
     /// What each core knows to have lost.
     lost_upto: Vec<Option<Order>>,
@@ -144,6 +149,7 @@ pub(super) struct World {
     coverage: Coverage,
     effects: u64,
     operations: u64,
+    /// Crashes, stalls and harm.
     faults: u64,
     starts: u64,
     poisoned: bool,
@@ -163,6 +169,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(mut rng: Rng, plan: Plan) -> Self {
+        let pace = Pace::new(&rng, plan.operations, plan.faults_min);
         let disk = Disk::new(rng.fork(), plan.dials);
         let partitions = Partitions::new(16).expect("a power of two");
         let shards = u64::from(plan.shards);
@@ -204,6 +211,7 @@ impl World {
             phase: Phase::Starting,
             phase_since: Instant::START,
             stalled_until: None,
+            stall_was_felt: false,
             actors: BTreeSet::new(),
             lost_upto: vec![None; usize::from(plan.shards)],
             trace: Trace::default(),
@@ -223,6 +231,7 @@ impl World {
             walks: 0,
             last_error: String::new(),
             plan,
+            pace,
             rng,
         };
         world.start();
@@ -231,7 +240,7 @@ impl World {
 
     /// Everything: the workload among faults, then a quiet time in which all must come right.
     pub(super) fn run(mut self) -> Report {
-        while self.operations < self.plan.operations {
+        while !self.pace.is_done(self.operations, self.faults()) {
             self.step();
         }
         self.end_faults();
@@ -245,11 +254,12 @@ impl World {
 
     fn report(mut self) -> Report {
         self.coverage.join(&self.disk.coverage);
+        let faults = self.faults();
         Report {
             trace: self.trace,
             coverage: self.coverage,
             operations: self.operations,
-            faults: self.faults,
+            faults,
             effects: self.effects,
             starts: self.starts,
         }
@@ -380,6 +390,9 @@ impl World {
         match effect {
             Effect::Disk(effect) => {
                 self.trace.effect(&effect);
+                if self.stalled_until.is_some() && !mem::replace(&mut self.stall_was_felt, true) {
+                    self.faults += 1;
+                }
                 self.disk.perform(self.now, tagged(effect, shard));
             }
             Effect::Close { connection } => self.on_close(connection),
@@ -406,7 +419,16 @@ impl World {
     fn power_goes(&mut self) -> bool {
         let one_in = self.plan.crash_one_in;
         let may = self.phase != Phase::Starting || self.failed_starts < FAILED_STARTS_MAX;
-        one_in > 0 && may && !self.faults_are_over && self.rng.chance(1, one_in)
+        if !may || self.faults_are_over {
+            return false;
+        }
+        let drawn = one_in > 0 && self.rng.chance(1, one_in);
+        drawn || self.pace.wants_crash(self.operations, self.faults())
+    }
+
+    /// What the disk and the process suffered.
+    fn faults(&self) -> u64 {
+        self.faults + self.disk.failures()
     }
 
     /// The disk ends something.
@@ -414,9 +436,6 @@ impl World {
         let completion = self.disk.complete().expect("its time has come");
         self.trace.event(&completion);
         let (shard, completion) = untagged(completion);
-        if matches!(completion, Completion::Appended(_, Err(_)) | Completion::Bulk(_, Err(_))) {
-            self.faults += 1;
-        }
         self.handle(shard, Event::Disk(completion.event()));
     }
 

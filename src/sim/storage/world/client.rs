@@ -83,7 +83,8 @@ impl World {
         if self.faults_are_over {
             return;
         }
-        if self.poisoned && self.rng.chance(1, 20) {
+        let is_given_up = self.poisoned && self.rng.chance(1, 20);
+        if is_given_up || self.pace.wants_crash(self.operations, self.faults()) {
             self.is_crash_due = true;
             return;
         }

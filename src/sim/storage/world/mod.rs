@@ -21,9 +21,9 @@ use crate::base::time::Duration;
 use crate::base::time::Instant;
 use crate::sim::coverage::Coverage;
 use crate::sim::coverage::Sometimes;
-use crate::sim::disk::Completion;
 use crate::sim::disk::Dials;
 use crate::sim::disk::Disk;
+use crate::sim::pace::Pace;
 use crate::sim::storage::Report;
 use crate::sim::storage::keys::Keys;
 use crate::sim::storage::model::Answer;
@@ -66,6 +66,7 @@ enum Phase {
 
 pub(super) struct World {
     plan: Plan,
+    pace: Pace,
     rng: Rng,
     now: Instant,
     settings: Settings,
@@ -86,6 +87,7 @@ pub(super) struct World {
     phase_since: Instant,
     effects: u64,
     operations: u64,
+    /// Crashes and harm.
     faults: u64,
     starts: u64,
     /// Starts since the store last worked.
@@ -106,6 +108,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(mut rng: Rng, plan: Plan) -> Self {
+        let pace = Pace::new(&rng, plan.operations, plan.faults_min);
         let disk = Disk::new(rng.fork(), plan.dials);
         let settings = settings(&plan);
         let keys = Keys::new(plan.keys, plan.partitions, plan.colliding, &mut rng);
@@ -140,6 +143,7 @@ impl World {
             deadlines_in_a_row: 0,
             faults_are_over: false,
             plan,
+            pace,
             rng,
         };
         world.start();
@@ -148,7 +152,7 @@ impl World {
 
     /// Everything: the workload among faults, then a quiet time in which all must come right.
     pub(super) fn run(mut self) -> Report {
-        while self.operations < self.plan.operations {
+        while !self.pace.is_done(self.operations, self.faults()) {
             self.step();
         }
         self.end_faults();
@@ -162,11 +166,12 @@ impl World {
 
     fn report(mut self) -> Report {
         self.coverage.join(&self.disk.coverage);
+        let faults = self.faults();
         Report {
             trace: self.trace,
             coverage: self.coverage,
             operations: self.operations,
-            faults: self.faults,
+            faults,
             effects: self.effects,
             starts: self.starts,
         }
@@ -221,7 +226,6 @@ impl World {
         let completion = self.disk.complete().expect("its time has come");
         self.trace.event(&completion);
         self.tell(|| Loud(&completion).to_string());
-        self.note_completion(&completion);
         self.store.handle(self.now, completion.event(), &mut self.out);
         if self.rng.chance(self.plan.flush_percent, 100) {
             self.store.flush(self.now, &mut self.out);
@@ -287,7 +291,8 @@ impl World {
         if let Some(at) = self.plan.crash_at_effect {
             return self.effects == at && self.faults == 0;
         }
-        self.plan.crash_one_in > 0 && self.rng.chance(1, self.plan.crash_one_in)
+        let drawn = self.plan.crash_one_in > 0 && self.rng.chance(1, self.plan.crash_one_in);
+        drawn || self.pace.wants_crash(self.operations, self.faults())
     }
 
     fn start(&mut self) {
@@ -498,10 +503,9 @@ impl World {
         harmed + kinds.iter().map(|kind| self.disk.coverage.count(*kind)).sum::<u64>()
     }
 
-    fn note_completion(&mut self, completion: &Completion) {
-        if matches!(completion, Completion::Appended(_, Err(_)) | Completion::Bulk(_, Err(_))) {
-            self.faults += 1;
-        }
+    /// What the disk and the process suffered.
+    fn faults(&self) -> u64 {
+        self.faults + self.disk.failures()
     }
 
     fn note_effect(&mut self, effect: &Effect) {
