@@ -46,7 +46,7 @@ pub(super) struct Args {
 
 /// Runs a node until it is told to stop.
 pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
-    let loaded = load(args)?;
+    let mut loaded = load(args)?;
     if args.print_config {
         out.write_all(loaded.config.print().as_bytes())?;
         return Ok(());
@@ -55,6 +55,8 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     for variable in &loaded.unknown_variables {
         tracing::warn!(variable, "an environment variable that means nothing");
     }
+    let fits = engine::memory::resident_bytes_that_fit(loaded.config.resident_bytes);
+    loaded.config.resident_bytes = fits;
     match serve(&loaded.config, out) {
         // Whoever reads the log by machine reads its last line so too.
         Err(CliError::Failed(why)) if loaded.config.log == LogFormat::Json => {

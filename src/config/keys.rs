@@ -156,7 +156,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "resident_bytes",
         kind: Kind::Text("SIZE"),
-        comment: "Memory of the node for files of its logs: what is there is read without the disk.",
+        comment: "Memory of the node for files of its logs, read without the disk: at most half of all there is.",
         read: |config, text| size(text).map(|value| config.resident_bytes = value),
         write: |config| write_size(config.resident_bytes),
     },

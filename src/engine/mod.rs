@@ -12,6 +12,7 @@
 //! | `background`, `bulk` | what it does not wait for, by glommio |
 //! | `mesh`, `bell` | the other cores |
 //! | `data_dir` | the table of logs, and its switch to other cores |
+//! | `memory` | how much of it this process may have |
 //! | `machine` | limits and cores of this machine, the lock of the directory |
 
 mod background;
@@ -26,6 +27,7 @@ mod hands;
 mod listener;
 mod machine;
 mod maps;
+pub mod memory;
 mod mesh;
 mod paths;
 #[cfg(test)]
