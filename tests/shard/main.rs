@@ -6,4 +6,5 @@ mod damage;
 mod lateness;
 mod order;
 mod room;
+mod unsynced;
 mod world;

@@ -13,7 +13,8 @@
 //! # Invariants
 //!
 //! - A reply that tells of a write leaves only after the write is as durable as its namespace says:
-//!   it is held in `parked` until the log's own word that the record is synced.
+//!   it is held in `parked` until the log's own word that the record is synced. That holds for the
+//!   one who wrote, for readers of the key, and for walks and counts that met it.
 //! - A request is answered by its deadline, which counts from when all of it was read: the core that
 //!   holds it looks every [`SWEEP_EVERY`]. Only what its client asked before it, with more patience,
 //!   may keep the answer back.
@@ -21,6 +22,7 @@
 //!   there loses nothing that was told.
 
 mod cluster;
+mod count;
 mod counters;
 mod effect;
 mod event;
@@ -59,6 +61,8 @@ use crate::protocol::shard::keeper::Keeper;
 use crate::protocol::shard::mesh::Kind;
 use crate::protocol::shard::node::Gathering;
 use crate::protocol::shard::parked::Asked;
+use crate::protocol::shard::parked::Held;
+use crate::protocol::shard::parked::HeldReply;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
@@ -337,10 +341,22 @@ impl Shard {
                         };
                         self.go_on(now, origin, walk, resident, out);
                     }
-                    None => self.answer_question(from, request, protocol, message.body),
+                    None => {
+                        self.answer_question(
+                            now,
+                            from,
+                            request,
+                            protocol,
+                            message.body,
+                            resident,
+                            out,
+                        );
+                    }
                 },
                 Kind::Part => {
-                    let done = Gathering::add(&mut self.gatherings, request, message.body);
+                    let counted = self.keeper.add_part(request, message.body);
+                    let done = counted
+                        .or_else(|| Gathering::add(&mut self.gatherings, request, message.body));
                     if let Some(reply) = done {
                         self.answer(now, request, &reply, resident, out);
                     }
@@ -367,13 +383,24 @@ impl Shard {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // A message, and where to answer.
     fn answer_question(
         &mut self,
+        now: Now,
         from: ShardId,
         request: RequestId,
         protocol: Protocol,
         body: &[u8],
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
     ) {
+        if let Some(deadline) = count::asked_by_another(body) {
+            let (origin, mut part) = (Origin::Count(from, request), Vec::new());
+            if self.keeper.count_own(origin, deadline, &mut part) == Outcome::Done {
+                self.answer_origin(now, origin, &part, resident, out);
+            }
+            return;
+        }
         let part = node::part_of(&self.keeper, self.open.len(), body);
         let queue = &mut self.keeper.mesh[from.to_raw() as usize];
         mesh::put(queue, Kind::Part, request, protocol, |out| out.extend_from_slice(&part));
@@ -418,7 +445,15 @@ impl Shard {
     ) {
         match origin {
             Origin::Here(request) => self.answer(now, request, reply, resident, out),
-            Origin::There(shard, request) => self.keeper.send_answer(shard, request, reply),
+            Origin::There(shard, request) => {
+                self.keeper.send(shard, Kind::Answer, request, reply);
+            }
+            Origin::Count(shard, request) if shard == self.keeper.shard => {
+                if let Some(reply) = self.keeper.add_part(request, reply) {
+                    self.answer(now, request, &reply, resident, out);
+                }
+            }
+            Origin::Count(shard, request) => self.keeper.send(shard, Kind::Part, request, reply),
         }
     }
 
@@ -446,8 +481,7 @@ impl Shard {
                 Notice::Failed(error) => out.push(Effect::Failed(error)),
                 Notice::Synced { upto } => {
                     while let Some(held) = self.keeper.parked.next_synced(upto) {
-                        let reply = held.reply;
-                        self.answer_origin(now, held.origin, reply.bytes(), resident, out);
+                        self.let_out(now, held, resident, out);
                     }
                 }
                 Notice::Fetched { ticket, result } => {
@@ -463,6 +497,16 @@ impl Shard {
                     }
                 }
             }
+        }
+    }
+
+    /// What was held is synced.
+    fn let_out(&mut self, now: Now, held: Held, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        let origin = held.origin;
+        match held.reply {
+            HeldReply::Fixed(reply) => self.answer_origin(now, origin, reply, resident, out),
+            HeldReply::Owned(reply) => self.answer_origin(now, origin, &reply, resident, out),
+            HeldReply::Walk(walk) => self.go_on(now, origin, *walk, resident, out),
         }
     }
 
@@ -686,9 +730,9 @@ impl Executor for Hands<'_> {
 }
 
 impl Keeper {
-    fn send_answer(&mut self, shard: ShardId, request: RequestId, reply: &[u8]) {
+    fn send(&mut self, shard: ShardId, kind: Kind, request: RequestId, reply: &[u8]) {
         let queue = &mut self.mesh[shard.to_raw() as usize];
-        mesh::put(queue, Kind::Answer, request, Protocol::default(), |out| {
+        mesh::put(queue, kind, request, Protocol::default(), |out| {
             out.extend_from_slice(reply);
         });
     }
