@@ -120,6 +120,8 @@ sometimes! {
     Walked,
     /// What a walk had to say of a key was certain.
     WalkWasExact,
+    /// A walk or a count told of a key to which something was being done.
+    WalkMetWrite,
 }
 
 /// How often each of them happened.
