@@ -122,6 +122,8 @@ sometimes! {
     WalkWasExact,
     /// A walk or a count told of a key to which something was being done.
     WalkMetWrite,
+    /// Of several keys of one request some were written and another was refused.
+    PartlyStored,
 }
 
 /// How often each of them happened.
