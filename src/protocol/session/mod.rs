@@ -301,6 +301,11 @@ impl Session {
             && !(self.is_stalled() && (self.unread() >= UNREAD_BYTES_MAX || self.pieces.is_full()))
     }
 
+    /// Whether nothing that was executed waits for its answer.
+    pub fn is_answered(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// What the driver should do with the connection.
     pub fn state(&self) -> State {
         match (self.aborted, self.ending) {

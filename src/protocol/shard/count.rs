@@ -8,6 +8,7 @@
 use crate::base::id::PartitionId;
 use crate::base::id::ShardId;
 use crate::base::time::Instant;
+use crate::protocol::coordinator::RequestError;
 use crate::protocol::session::Outcome;
 use crate::protocol::session::RequestId;
 use crate::protocol::shard::keeper::Keeper;
@@ -42,6 +43,9 @@ impl Keeper {
         let shards = self.node.shards();
         if own_only || shards == 1 {
             return self.count_own(Origin::Here(request), deadline, out);
+        }
+        if self.stopping {
+            return self.refuse(RequestError::Stopping, out);
         }
         for shard in (0..shards).filter(|shard| ShardId::new(*shard) != self.shard) {
             let queue = &mut self.mesh[usize::from(shard)];

@@ -18,6 +18,9 @@
 //! - A request is answered by its deadline, which counts from when all of it was read: the core that
 //!   holds it looks every [`SWEEP_EVERY`]. Only what its client asked before it, with more patience,
 //!   may keep the answer back.
+//! - A stop answers everybody, also across cores. A core that is told to stop tells the others that
+//!   it asks for nothing more. It ends when its log is stopped, when all others have said the same,
+//!   so that nobody will ask it, and when all that its clients asked of others is answered.
 //! - Each event ends with everything said: the driver may stop calling at any event, and a crash
 //!   there loses nothing that was told.
 
@@ -88,6 +91,9 @@ pub use settings::Settings;
 /// long: so much later than its deadline may a request be answered.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
+/// So much longer than a request may take does a core that stops wait for the others.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Requests that waited for room and go on in one turn: they must not hold up those who read.
 const RESUMED_PER_TURN: usize = 1024;
 
@@ -110,6 +116,11 @@ pub struct Shard {
     sweep_at: Instant,
     reaper: node::Reaper,
     started: bool,
+    log_stopped: bool,
+    /// Cores that stop too, and ask for nothing more.
+    heard_last: u16,
+    /// When it ends whatever the other cores do: one that died says nothing.
+    stop_by: Option<Instant>,
     stop_told: bool,
 }
 
@@ -139,6 +150,9 @@ impl Shard {
             sweep_at: Instant::START,
             reaper: node::Reaper::default(),
             started: false,
+            log_stopped: false,
+            heard_last: 0,
+            stop_by: None,
             stop_told: false,
         }
     }
@@ -195,12 +209,27 @@ impl Shard {
             }
             Event::Stop => {
                 self.keeper.stopping = true;
+                self.keeper.say_last();
+                self.stop_by = Some(now.monotonic + self.keeper.node.request_timeout + LAST_WORDS);
                 self.keeper.store.stop(now.monotonic, &mut self.keeper.disk);
                 self.refuse_roomless(now, RequestError::Stopping, resident, out);
             }
         }
         self.deliver_notices(now, resident, out);
+        if self.log_stopped && !self.stop_told && self.may_end(now.monotonic) {
+            self.stop_told = true;
+            out.push(Effect::Stopped);
+        }
         self.hand_over(out);
+    }
+
+    /// Whether nobody waits for an answer that could still come, here or at another core.
+    fn may_end(&self, now: Instant) -> bool {
+        let is_answered =
+            |connection| self.sessions.get(connection).is_none_or(|s| s.is_answered());
+        let others_are_done = self.heard_last + 1 >= self.keeper.node.shards();
+        let is_late = self.stop_by.is_some_and(|at| at <= now);
+        is_late || (others_are_done && self.open.iter().all(is_answered))
     }
 
     /// When [`Event::Tick`] should come, if nothing else happens.
@@ -210,7 +239,8 @@ impl Shard {
         let goes_on = !self.keeper.paused_walks.is_empty() || self.keeper.resumes_writes;
         let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
-        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on]
+        let stop_by = self.stop_by.filter(|_| self.log_stopped && !self.stop_told);
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop_by]
             .into_iter()
             .flatten()
             .min()
@@ -353,6 +383,7 @@ impl Shard {
                         );
                     }
                 },
+                Kind::Last => self.heard_last += 1,
                 Kind::Part => {
                     let counted = self.keeper.add_part(request, message.body);
                     let done = counted
@@ -492,9 +523,7 @@ impl Shard {
                 Notice::Poisoned => self.on_poisoned(now, resident, out),
                 Notice::Stopped => {
                     self.refuse_rest(now, resident, out);
-                    if !std::mem::replace(&mut self.stop_told, true) {
-                        out.push(Effect::Stopped);
-                    }
+                    self.log_stopped = true;
                 }
             }
         }
@@ -730,6 +759,15 @@ impl Executor for Hands<'_> {
 }
 
 impl Keeper {
+    /// Tells the other cores that this one asks for nothing more.
+    fn say_last(&mut self) {
+        let nobody = RequestId { connection: ConnectionId::new(0), sequence: 0, part: 0 };
+        for shard in (0..self.mesh.len()).filter(|shard| *shard != usize::from(self.shard.to_raw()))
+        {
+            mesh::put(&mut self.mesh[shard], Kind::Last, nobody, Protocol::default(), |_| {});
+        }
+    }
+
     fn send(&mut self, shard: ShardId, kind: Kind, request: RequestId, reply: &[u8]) {
         let queue = &mut self.mesh[shard.to_raw() as usize];
         mesh::put(queue, kind, request, Protocol::default(), |out| {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use crate::base::id::ShardId;
 use crate::base::time::Instant;
 use crate::base::time::Now;
+use crate::protocol::coordinator::RequestError;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
 use crate::protocol::session::RequestId;
@@ -248,6 +249,9 @@ pub(super) fn execute(
     if keeper.node.shards() == 1 {
         summary.write(&totals, &facts, protocol, out);
         return Outcome::Done;
+    }
+    if keeper.stopping {
+        return keeper.refuse(RequestError::Stopping, out);
     }
     for shard in 0..keeper.node.shards() {
         if ShardId::new(shard) != keeper.shard {
