@@ -105,7 +105,9 @@ impl World {
         }
         self.last_connection += 1;
         let connection = ConnectionId::new(self.last_connection);
-        let shard = self.rng.below(self.cores.len() as u64) as usize;
+        let open: Vec<usize> =
+            (0..self.cores.len()).filter(|shard| !self.cores[*shard].stopped).collect();
+        let shard = *self.rng.pick(&open);
         self.links.insert(connection, Link::new(client, shard, self.now));
         self.clients[client].link = Some(connection);
         let address = SocketAddr::from(([127, 0, 0, 1], 40_000));

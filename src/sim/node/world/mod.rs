@@ -73,6 +73,8 @@ struct Core {
     shard: Shard,
     started: bool,
     stopped: bool,
+    /// When it is told to stop.
+    stop_at: Option<Instant>,
     /// When the turn ends that is under way.
     turn_at: Option<Instant>,
 }
@@ -87,6 +89,7 @@ enum Next {
     Mesh(usize, usize),
     Link(ConnectionId),
     TurnEnd(usize),
+    Stop(usize),
     Client(usize),
     Deadline(usize),
 }
@@ -278,6 +281,10 @@ impl World {
             Next::Mesh(from, to) => self.bring(from, to),
             Next::Link(connection) => self.on_link(connection),
             Next::TurnEnd(shard) => self.end_turn(shard),
+            Next::Stop(shard) => {
+                self.cores[shard].stop_at = None;
+                self.handle(shard, Event::Stop);
+            }
             Next::Client(client) => self.turn(client),
             Next::Deadline(shard) => self.handle(shard, Event::Tick),
         }
@@ -304,7 +311,8 @@ impl World {
         let cores = self.cores.iter().enumerate().flat_map(|(shard, core)| {
             let turn = core.turn_at.map(|at| (at, Next::TurnEnd(shard)));
             let deadline = core.shard.deadline().map(|at| (at, Next::Deadline(shard)));
-            [turn, deadline.filter(|_| !core.stopped)].into_iter().flatten()
+            let stop = core.stop_at.map(|at| (at, Next::Stop(shard)));
+            [turn, stop, deadline.filter(|_| !core.stopped)].into_iter().flatten()
         });
         let clients = self.clients.iter().enumerate().filter_map(|(number, client)| {
             self.may_act(number).then_some((client.act_at, Next::Client(number)))
@@ -321,7 +329,7 @@ impl World {
         let now = self.now();
         self.cores[shard].shard.handle(now, event, &self.disk, &mut self.out);
         self.perform(shard);
-        if self.is_crash_due {
+        if self.is_crash_due || self.cores[shard].stopped {
             return;
         }
         self.check_bounds(shard);
@@ -417,7 +425,9 @@ impl World {
         if matches!(completion, Completion::Appended(_, Err(_)) | Completion::Bulk(_, Err(_))) {
             self.faults += 1;
         }
-        self.handle(shard, Event::Disk(completion.event()));
+        if !self.cores[shard].stopped {
+            self.handle(shard, Event::Disk(completion.event()));
+        }
     }
 
     fn post(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
@@ -435,7 +445,9 @@ impl World {
         let (_, bytes) = queue.pop_front().expect("something is under way");
         let from = ShardId::new(from as u16);
         self.trace.add_events(1);
-        self.handle(to, Event::Mesh { from, bytes: &bytes });
+        if !self.cores[to].stopped {
+            self.handle(to, Event::Mesh { from, bytes: &bytes });
+        }
     }
 
     /// Something happens on a connection: a piece comes, or what was sent is taken.
