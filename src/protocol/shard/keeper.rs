@@ -601,6 +601,7 @@ impl Keeper {
             PutError::TooBig | PutError::Refused(Refusal::TooBig) => RequestError::TooBig,
             PutError::Undecodable => RequestError::Damaged,
             PutError::Refused(Refusal::ReadOnly) => RequestError::ReadOnlyFull,
+            PutError::Refused(Refusal::NoNumbers) => RequestError::ReadOnlyNumbers,
             PutError::Refused(Refusal::Poisoned) => RequestError::ReadOnlyPoisoned,
             PutError::Refused(Refusal::Closed) => RequestError::Stopping,
             PutError::Away(_) | PutError::Refused(Refusal::NoRoom) => {
