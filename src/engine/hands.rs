@@ -25,7 +25,8 @@ use crate::storage::effect::File;
 use crate::storage::recovery::StartError;
 
 /// A queue that was full is tried again so soon, if nothing else happens before.
-const HELD_UP_FOR: crate::base::time::Duration = crate::base::time::Duration::from_millis(1);
+pub(super) const HELD_UP_FOR: crate::base::time::Duration =
+    crate::base::time::Duration::from_millis(1);
 
 /// What a shard says about itself.
 #[derive(Clone, Debug)]

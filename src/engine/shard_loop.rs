@@ -27,6 +27,7 @@ use crate::engine::clock::Clock;
 use crate::engine::connection::Received;
 use crate::engine::counters::Gauges;
 use crate::engine::disk::Completed;
+use crate::engine::hands::HELD_UP_FOR;
 use crate::engine::hands::Hands;
 use crate::engine::hands::News;
 use crate::engine::hands::Parts;
@@ -433,12 +434,18 @@ impl<M: Machine> ShardLoop<M> {
     /// The shard has stopped: what it sent last must not die with the ring.
     fn let_answers_leave(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
         let until = self.clock.monotonic() + LAST_ANSWERS_FOR;
+        // Other cores may sleep, and wait for what this one said last.
+        self.hands.ring.submit()?;
         loop {
-            let left = until.since(self.clock.monotonic());
-            if self.hands.connections.all_sent() || left.is_zero() {
-                return Ok(());
+            let now = self.clock.monotonic();
+            let left = until.since(now);
+            self.hands.mesh.flush(now, &mut self.hands.ring);
+            let is_held_up = self.hands.mesh.is_held_up();
+            if (self.hands.connections.all_sent() && !is_held_up) || left.is_zero() {
+                return self.hands.ring.submit();
             }
-            self.hands.ring.submit_and_wait(Some(left))?;
+            let look = if is_held_up { left.min(HELD_UP_FOR) } else { left };
+            self.hands.ring.submit_and_wait(Some(look))?;
             self.hands.ring.completions(completions, TURN_MAX);
             for completion in completions.drain(..) {
                 match completion.token {

@@ -120,6 +120,10 @@ sometimes! {
     Walked,
     /// What a walk had to say of a key was certain.
     WalkWasExact,
+    /// A walk or a count told of a key to which something was being done.
+    WalkMetWrite,
+    /// Of several keys of one request some were written and another was refused.
+    PartlyStored,
 }
 
 /// How often each of them happened.

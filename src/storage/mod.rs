@@ -219,6 +219,8 @@ pub enum Refusal {
     NoRoom,
     /// It is longer than any segment has room for.
     TooBig,
+    /// The log's numbers are used up: see [`record::SEQUENCE_MAX`]. Reads go on.
+    NoNumbers,
     /// The log is not open, or is stopping.
     Closed,
 }
@@ -769,8 +771,17 @@ impl Store {
         seal.saturating_sub(active.offset)
     }
 
+    /// Whether there are numbers for all the records that one more segment may have.
+    fn has_numbers(&self) -> bool {
+        let most = u64::from(self.settings.segment_bytes) / record::RECORD_BYTES_MIN as u64;
+        self.commit.last_sequence() + most < record::SEQUENCE_MAX
+    }
+
     /// Seals the active segment, if there is one, and goes on in the first one that is prepared.
     fn roll(&mut self, out: &mut Outbox<Effect>) -> Result<(), Refusal> {
+        if !self.has_numbers() {
+            return Err(Refusal::NoNumbers);
+        }
         let Some(next) = self.lanes.prepared.pop_front() else {
             return Err(match self.health {
                 Health::ReadOnly => Refusal::ReadOnly,
@@ -968,4 +979,39 @@ pub fn key_hash(seed: u64, key: &[u8]) -> u64 {
 
 fn batch_length(record_length: usize) -> u32 {
     (BATCH_HEADER_BYTES + record_length).next_multiple_of(PAGE_BYTES) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::SegmentId;
+    use crate::storage::record::SEQUENCE_MAX;
+
+    /// It would be a panic at every write.
+    #[test]
+    fn a_log_without_numbers_refuses_writes() {
+        let settings = Settings::new(LogId::new(1), 16);
+        let most = u64::from(settings.segment_bytes) / record::RECORD_BYTES_MIN as u64;
+        for (last, expected) in [
+            (SEQUENCE_MAX, Err(Refusal::NoNumbers)),
+            (SEQUENCE_MAX - most, Err(Refusal::NoNumbers)),
+            (SEQUENCE_MAX - most - 1, Ok(SEQUENCE_MAX - most)),
+        ] {
+            let mut store = Store::new(settings.clone(), 7);
+            store.commit = Commit::new(settings.commit, 1, last);
+            store.keydirs = vec![Keydir::default()];
+            store.lanes.prepared.push_back(SegmentId { log: settings.log, number: 1 });
+            store.health = Health::Open;
+            let write = Write {
+                partition: PartitionId::new(0),
+                hash: 1,
+                tombstone: false,
+                key: b"key",
+                value: b"value",
+                replaces: None,
+            };
+            let appended = store.append(Instant::START, write, &mut Outbox::default());
+            assert_eq!(appended.map(|appended| appended.sequence), expected, "after {last}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::id::PartitionId;
+use crate::base::id::SegmentId;
 use crate::base::outbox::Outbox;
 use crate::storage::Health;
 use crate::storage::Notice;
@@ -121,9 +122,6 @@ impl Store {
             if !found.manifests.contains_key(&segment.log) {
                 return Err(StartError::NoManifest(segment.log));
             }
-            if segment.log == self.settings.log {
-                self.lanes.last_number = self.lanes.last_number.max(segment.number);
-            }
         }
         for manifest in found.manifests.values() {
             let asked = self.settings.partitions;
@@ -139,7 +137,16 @@ impl Store {
                 self.lanes.temporaries.skip(*number);
             }
         }
-        Ok(restore::restore(found, &self.settings))
+        let own = found.segments.keys().filter(|segment| segment.log == self.settings.log);
+        let own: Vec<SegmentId> = own.copied().collect();
+        let restored = restore::restore(found, &self.settings);
+        // What earlier starts prepared and never wrote is gone, durably, before this one prepares
+        // anything: its numbers come again. Else starts that are killed would leave wider and wider
+        // gaps, all of which `past` must take for lost.
+        let goes = |segment: &SegmentId| restored.leftovers.contains(&File::Segment(*segment));
+        let stay = own.into_iter().filter(|segment| !goes(segment));
+        self.lanes.last_number = stay.map(|segment| segment.number).max().unwrap_or(0);
+        Ok(restored)
     }
 
     /// Takes over the tables, and lists what makes this start durable.

@@ -5,6 +5,15 @@
 //! again, or an older value would win over it. So the last order of each epoch is recorded when it
 //! ends (`manifest`). That of an epoch whose process died is not known to the record: it is what can
 //! be read, and as many more as the segments behind that have room for.
+//!
+//! # Why this does not use up the orders
+//!
+//! Numbers of segments are counted, not files: one that was written may be missing since, let go by
+//! compaction. What compaction wrote is not counted: within an epoch a number is given to one file,
+//! and no record was appended to that. What an epoch prepared and did not write is counted, as it
+//! may be what cannot be read; but the next start removes it and gives its numbers again, after it
+//! recorded the end of that epoch. So however many starts are killed before they append anything,
+//! each skips no more orders than the segments that it prepared itself have room for.
 
 use crate::base::id::LogId;
 use crate::base::id::SegmentId;
@@ -92,8 +101,21 @@ fn segments_behind<'a>(
         Content::Scanned(content) => epoch_of(content) > 0 && !content.batches.is_empty(),
     };
     let last = segments.clone().next_back().map_or(0, |(segment, _)| segment.number);
-    let appended = segments.rev().find(|(_, (_, content))| is_appended(content));
-    u64::from(last - appended.map_or(0, |(segment, _)| segment.number)) + 1
+    let appended = segments.clone().rev().find(|(_, (_, content))| is_appended(content));
+    let appended = appended.map_or(0, |(segment, _)| segment.number);
+    let behind = segments.filter(|(segment, _)| segment.number > appended);
+    let compacted = behind.filter(|(_, (_, content))| is_compacted(content)).count();
+    u64::from(last - appended) - compacted as u64 + 1
+}
+
+/// Whether compaction wrote a segment, for certain.
+fn is_compacted(content: &Content) -> bool {
+    match content {
+        Content::Indexed(header, _) => header.epoch == 0,
+        Content::Scanned(content) => {
+            content.header.is_some_and(|header| header.compacted.is_some())
+        }
+    }
 }
 
 /// The highest order that a segment tells of.
@@ -117,4 +139,67 @@ fn last_of_batch(batch: &ScannedBatch) -> Order {
     let last = entries.map(|entry| entry.order).max().unwrap_or_default();
     let appended = if batch.header.epoch > 0 { u64::from(batch.header.records) } else { 0 };
     last.max(Order((batch.header.first_order.0 + appended).saturating_sub(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::base::id::ActorId;
+    use crate::storage::batch::CompactedSegment;
+    use crate::storage::batch::SegmentHeader;
+    use crate::storage::manifest::Manifest;
+    use crate::storage::record::SEQUENCE_MAX;
+
+    const LOG: LogId = LogId::new(1);
+    const SEGMENT_BYTES: u32 = 32 * 1024 * 1024;
+
+    /// Each was killed when it had prepared its segments, and had appended nothing.
+    #[test]
+    fn starts_that_are_killed_one_after_the_other_do_not_use_up_the_orders() {
+        let mut ends = Vec::new();
+        let mut last_order = Order(0);
+        for epoch in 1..=100_000 {
+            let past = Past::new(LOG, &found(epoch, ends, 0, 4), SEGMENT_BYTES);
+            assert!(past.last_order > last_order, "what it may have given out is not given again");
+            last_order = past.last_order;
+            ends = vec![end(epoch, last_order)];
+        }
+        assert!(last_order.sequence() < SEQUENCE_MAX / 100, "{last_order:?}");
+    }
+
+    /// What compaction wrote holds no record that was appended to it, however much there is of it.
+    #[test]
+    fn what_compaction_wrote_has_given_out_no_orders() {
+        let last = |compacted| {
+            let found = found(1, Vec::new(), compacted, 4);
+            Past::new(LOG, &found, SEGMENT_BYTES).last_order
+        };
+        assert_eq!(last(1000), last(0));
+    }
+
+    fn end(epoch: u64, last_order: Order) -> EpochEnd {
+        EpochEnd { log: LOG, epoch, last_batch: 0, last_segment: 0, last_order }
+    }
+
+    /// So many segments that compaction wrote, and so many that this epoch prepared.
+    fn found(epoch: u64, ends: Vec<EpochEnd>, compacted: u32, prepared: u32) -> Found {
+        let segment = |number| {
+            let segment = SegmentId { log: LOG, number };
+            let by = CompactedSegment { cleaned_at: Order(0), batches: 1, lowest_order: Order(0) };
+            let by = (number <= compacted).then_some(by);
+            let header = SegmentHeader { segment, epoch, compacted: by };
+            let content = ScannedSegment { header: Some(header), ..ScannedSegment::default() };
+            (segment, (u64::from(SEGMENT_BYTES), Content::Scanned(content)))
+        };
+        let (actor, damaged_upto) = (ActorId::new(5), Order(0));
+        let manifest =
+            Manifest { log: LOG, generation: 0, partitions: 16, epoch, actor, damaged_upto, ends };
+        Found {
+            segments: (1..=compacted + prepared).map(segment).collect(),
+            manifests: BTreeMap::from([(LOG, manifest)]),
+            ..Found::default()
+        }
+    }
 }

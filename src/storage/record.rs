@@ -51,6 +51,9 @@ const COLLIDES: u8 = 2;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Order(pub u64);
 
+/// A log gives out no number above this.
+pub const SEQUENCE_MAX: u64 = (1 << 48) - 1;
+
 impl Order {
     /// The order of a sequence number within a generation of shards.
     ///
@@ -58,14 +61,14 @@ impl Order {
     ///
     /// If a shard wrote more than 2^48 records.
     pub fn new(generation: u16, sequence: u64) -> Self {
-        assert!(sequence < 1 << 48, "2^48 records in one log");
+        assert!(sequence <= SEQUENCE_MAX, "2^48 records in one log");
         Self(u64::from(generation) << 48 | sequence)
     }
 
     /// The highest order that so many records after this one can have.
     #[must_use]
     pub fn after(self, records: u64) -> Self {
-        let last = self.sequence().saturating_add(records).min((1 << 48) - 1);
+        let last = self.sequence().saturating_add(records).min(SEQUENCE_MAX);
         Self::new(self.generation(), last)
     }
 

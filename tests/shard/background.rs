@@ -152,3 +152,25 @@ fn victim_read(effect: &Effect) -> Option<SegmentId> {
         _ => None,
     }
 }
+
+/// What a start that was killed had prepared goes, and its numbers come again: else many such starts
+/// would use up the orders, of which a segment's number says how many may be lost.
+#[test]
+fn starts_that_write_nothing_use_up_no_numbers_of_segments() {
+    let mut world = World::new(SYNC, |_, _| {});
+    let highest = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&highest);
+    world.on_disk = Box::new(move |_, effect| {
+        if let Effect::Bulk { operation: Bulk::Rename { to: File::Segment(to), .. }, .. } = effect {
+            seen.set(seen.get().max(to.number));
+        }
+        false
+    });
+    world.crash(|_| {});
+    let after_one = highest.get();
+    assert!(after_one > 0, "it prepares segments");
+    for _ in 0..20 {
+        world.crash(|_| {});
+    }
+    assert_eq!(highest.get(), after_one);
+}

@@ -6,4 +6,6 @@ mod damage;
 mod lateness;
 mod order;
 mod room;
+mod stop;
+mod unsynced;
 mod world;

@@ -197,6 +197,12 @@ impl World {
         self.handle(Event::TurnEnd);
     }
 
+    /// Another core says something.
+    pub(super) fn hears_from(&mut self, core: u16, bytes: &[u8]) {
+        self.handle(Event::Mesh { from: ShardId::new(core), bytes });
+        self.handle(Event::TurnEnd);
+    }
+
     /// What a client heard since the last call.
     pub(super) fn take(&mut self, connection: ConnectionId) -> String {
         let (own, others) =

@@ -33,6 +33,8 @@ pub enum RequestError {
     OutOfMemory,
     /// The disk is full. Nothing was stored; reads go on.
     ReadOnlyFull,
+    /// The log has no numbers left for records. Nothing was stored; reads go on.
+    ReadOnlyNumbers,
     /// A write to the disk failed: this node's log takes nothing until a restart. Nothing was done.
     ReadOnlyPoisoned,
     /// A write to the disk failed while this one was on its way: it may be stored.
@@ -77,6 +79,10 @@ impl fmt::Display for RequestError {
             Self::ReadOnlyFull => {
                 f.write_str("READONLY the disk is full; writes go on when there is room")
             }
+            Self::ReadOnlyNumbers => f.write_str(
+                "READONLY this core's log has used up its numbers for records; a start with another \
+                 number of shards begins new logs",
+            ),
             Self::ReadOnlyPoisoned => f.write_str(
                 "READONLY a write to the disk failed; this node serves nothing of this log until \
                  it is started again",

@@ -2,6 +2,9 @@
 //!
 //! A failed key fails the whole: an array with an error in the middle is more than most clients
 //! expect, and half a sum is no answer. Which error is told does not depend on the order of arrival.
+//!
+//! Most errors of a write promise that nothing was stored. Where other keys of the request were
+//! written, or may have been, that is not true of the whole: then the answer is `-UNKNOWN`.
 
 use crate::protocol::wire::command::KeysKind;
 use crate::protocol::wire::number;
@@ -11,8 +14,13 @@ use crate::protocol::wire::reply;
 #[derive(Debug)]
 pub(super) struct Gather {
     kind: KeysKind,
+    parts: usize,
     /// Parts that are parked.
     waiting: usize,
+    /// Parts that did not fail.
+    succeeded: usize,
+    /// Some part was written, or may have been.
+    may_be_stored: bool,
     /// `DEL` and its kin: the sum so far.
     sum: i64,
     /// The error of the first part that failed.
@@ -27,7 +35,17 @@ impl Gather {
     /// For a command of `parts` keys.
     pub(super) fn new(kind: KeysKind, parts: usize) -> Self {
         let places = if kind == KeysKind::Values { vec![(0, 0); parts] } else { Vec::new() };
-        Self { kind, waiting: 0, sum: 0, error: None, values: Vec::new(), places }
+        Self {
+            kind,
+            parts,
+            waiting: 0,
+            succeeded: 0,
+            may_be_stored: false,
+            sum: 0,
+            error: None,
+            values: Vec::new(),
+            places,
+        }
     }
 
     /// One more part will be answered later.
@@ -54,6 +72,12 @@ impl Gather {
     /// The reply of a part.
     pub(super) fn done(&mut self, part: u16, bytes: &[u8]) {
         assert!(!bytes.is_empty(), "each command has one reply");
+        self.succeeded += usize::from(!bytes.starts_with(b"-"));
+        self.may_be_stored |= match self.kind {
+            KeysKind::AllSet => !promises_nothing_stored(bytes),
+            KeysKind::Deleted => !promises_nothing_stored(bytes) && bytes != b":0\r\n",
+            KeysKind::Values | KeysKind::Existing => false,
+        };
         match (bytes.first(), self.kind) {
             (Some(b'-'), _) => self.fail(part, bytes),
             (_, KeysKind::Values) if self.error.is_none() => {
@@ -87,6 +111,13 @@ impl Gather {
     pub(super) fn finish(&self, out: &mut Vec<u8>) {
         assert_eq!(self.waiting, 0, "a part is still to come");
         match (&self.error, self.kind) {
+            (Some((_, error)), _) if self.may_be_stored && promises_nothing_stored(error) => {
+                let (had, needed) = (self.succeeded, self.parts);
+                let why = String::from_utf8_lossy(error[1..].trim_ascii_end());
+                let told =
+                    format_args!("UNKNOWN {had}/{needed} keys are written; of another: {why}");
+                reply::error(out, told);
+            }
             (Some((_, error)), _) => out.extend_from_slice(error),
             (None, KeysKind::AllSet) => reply::ok(out),
             (None, KeysKind::Deleted | KeysKind::Existing) => reply::integer(out, self.sum),
@@ -99,6 +130,12 @@ impl Gather {
             }
         }
     }
+}
+
+/// Whether a reply is an error after which nothing is stored of what it answers.
+fn promises_nothing_stored(reply: &[u8]) -> bool {
+    let is_open = reply.starts_with(b"-UNKNOWN") || reply.starts_with(b"-TIMEOUT");
+    reply.starts_with(b"-") && !is_open
 }
 
 /// What is set aside for the values of one request before they are there.
@@ -121,13 +158,49 @@ mod tests {
 
     #[test]
     fn the_first_key_that_failed_speaks_for_all() {
-        for kind in [KeysKind::Values, KeysKind::AllSet, KeysKind::Deleted, KeysKind::Existing] {
+        for kind in [KeysKind::Values, KeysKind::Deleted, KeysKind::Existing] {
             let mut gather = Gather::new(kind, 3);
-            gather.done(2, b"-TIMEOUT\r\n");
-            gather.done(0, b":1\r\n");
+            gather.done(2, b"-BUSY\r\n");
+            gather.done(0, b":0\r\n");
             gather.done(1, b"-NOQUORUM 1/2\r\n");
             assert_eq!(finish(&gather), "-NOQUORUM 1/2\r\n");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_only_if_nothing_can_have_been_stored() {
+        use KeysKind::AllSet;
+        use KeysKind::Deleted;
+        let partly = "-UNKNOWN 1/2 keys are written; of another: BUSY\r\n";
+        let unclear = "-UNKNOWN 0/2 keys are written; of another: BUSY\r\n";
+        for (kind, other, told) in [
+            (AllSet, "+OK\r\n", partly),
+            (AllSet, "-UNKNOWN 0/1\r\n", unclear),
+            (AllSet, "-TIMEOUT\r\n", unclear),
+            (AllSet, "-OOM\r\n", "-BUSY\r\n"),
+            (Deleted, ":1\r\n", partly),
+            (Deleted, ":0\r\n", "-BUSY\r\n"),
+            (Deleted, "-TIMEOUT\r\n", unclear),
+            (KeysKind::Existing, ":1\r\n", "-BUSY\r\n"),
+            (KeysKind::Values, "$1\r\na\r\n", "-BUSY\r\n"),
+        ] {
+            for order in [[0, 1], [1, 0]] {
+                let mut gather = Gather::new(kind, 2);
+                for part in order {
+                    gather.done(part, if part == 0 { b"-BUSY\r\n" } else { other.as_bytes() });
+                }
+                assert_eq!(finish(&gather), told, "{kind:?} {other}");
+            }
+        }
+    }
+
+    /// It says by itself that something may be stored.
+    #[test]
+    fn an_unknown_outcome_of_the_first_key_speaks_for_all() {
+        let mut gather = Gather::new(KeysKind::AllSet, 2);
+        gather.done(0, b"-TIMEOUT\r\n");
+        gather.done(1, b"-BUSY\r\n");
+        assert_eq!(finish(&gather), "-TIMEOUT\r\n");
     }
 
     #[test]

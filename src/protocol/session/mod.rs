@@ -15,8 +15,8 @@
 //! # Bounds
 //!
 //! What a client can make us hold is bounded from each side: a request by the parser's limits,
-//! parked commands by [`OUTSTANDING_MAX`], what was read and not looked at by [`UNREAD_BYTES_MAX`],
-//! replies by a soft bound at which no more commands are executed and a hard one at which the
+//! parked commands by [`OUTSTANDING_MAX`], what was read and not looked at by [`UNREAD_BYTES_MAX`]
+//! and by how many pieces it came in, replies by a soft bound at which no more commands are executed and a hard one at which the
 //! connection is cut. Time is bounded too: a request that was begun, and replies that are not taken,
 //! must make progress, and a password must come soon.
 //!
@@ -51,12 +51,14 @@ use crate::protocol::wire::resp::RequestParser;
 use crate::protocol::wire::table::NO_AUTH;
 use crate::protocol::wire::table::Name;
 use gather::Gather;
+use pieces::Pieces;
 use progress::Progress;
 use queue::Queue;
 
 mod executor;
 mod gather;
 mod identity;
+mod pieces;
 mod progress;
 mod queue;
 mod settings;
@@ -109,9 +111,11 @@ pub struct Session {
     peer: Peer,
     opened: Instant,
     heard: Instant,
-    /// From when on a request that is begun now is waited for: since it was read, or since its
-    /// client took replies again.
+    /// From when on a request that is begun now is waited for: since all of it was read, or since
+    /// its client took replies again.
     counted_from: Instant,
+    /// When what is held back was read, if that was not all at that time.
+    pieces: Pieces,
     /// Since when a password is waited for, while one is.
     asked: Instant,
 
@@ -172,6 +176,7 @@ impl Session {
             opened: now.monotonic,
             heard: now.monotonic,
             counted_from: now.monotonic,
+            pieces: Pieces::default(),
             asked: now.monotonic,
             parser: RequestParser::new(settings.request_limits(admitted)),
             settings,
@@ -214,7 +219,17 @@ impl Session {
         if !self.listens() {
             return;
         }
-        (self.heard, self.counted_from) = (now.monotonic, now.monotonic);
+        self.heard = now.monotonic;
+        if self.is_stalled() {
+            if self.pieces.is_empty() {
+                self.pieces.add(self.unread(), self.counted_from);
+            }
+            self.pieces.add(bytes.len(), now.monotonic);
+        } else {
+            // No whole request is kept: whichever comes next ends in these bytes.
+            self.pieces.forget();
+            self.counted_from = now.monotonic;
+        }
         if let Some(progress) = &mut self.request_progress {
             progress.advance(now.monotonic, bytes.len());
         }
@@ -268,6 +283,7 @@ impl Session {
         if self.unsent > self.output_soft() {
             // What was held back until now was so by the client itself.
             self.counted_from = now.monotonic;
+            self.pieces.forget();
         }
         self.unsent = self.unsent.saturating_sub(bytes);
         if let Some(progress) = &mut self.reply_progress {
@@ -282,7 +298,12 @@ impl Session {
         self.ending.is_none()
             && self.aborted.is_none()
             && self.queue.outstanding() < OUTSTANDING_MAX
-            && !(self.is_stalled() && self.unread() >= UNREAD_BYTES_MAX)
+            && !(self.is_stalled() && (self.unread() >= UNREAD_BYTES_MAX || self.pieces.is_full()))
+    }
+
+    /// Whether nothing that was executed waits for its answer.
+    pub fn is_answered(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// What the driver should do with the connection.
@@ -314,7 +335,7 @@ impl Session {
 
     /// How many bytes it holds for its client, for the budget of its core.
     pub fn bytes_held(&self) -> usize {
-        self.input.capacity() + self.queue.held()
+        self.input.capacity() + self.queue.held() + self.pieces.bytes()
     }
 
     /// Its number.
@@ -426,15 +447,21 @@ impl Session {
             }
             let consumed = match self.parser.parse(rest, &mut arguments) {
                 Parsed::Incomplete { consumed, .. } => {
+                    self.done_with(consumed);
                     at += consumed;
                     break;
                 }
                 Parsed::Request { consumed } => {
+                    self.done_with(consumed);
                     self.request(now, arguments.of(rest), executor, out);
                     consumed
                 }
-                Parsed::Empty { consumed } => consumed,
+                Parsed::Empty { consumed } => {
+                    self.done_with(consumed);
+                    consumed
+                }
                 Parsed::Skipped { consumed, error } => {
+                    self.done_with(consumed);
                     self.reply(out, |out| reply::error(out, error));
                     consumed
                 }
@@ -453,6 +480,17 @@ impl Session {
         self.arguments = arguments;
         self.watch_request(now, bytes.len() - at, whole);
         at
+    }
+
+    /// So many bytes of what was kept are looked at: what ends with them counts from when the last of
+    /// them was read.
+    #[inline]
+    fn done_with(&mut self, bytes: usize) {
+        if !self.pieces.is_empty()
+            && let Some(read_at) = self.pieces.take(bytes)
+        {
+            self.counted_from = read_at;
+        }
     }
 
     /// Sets the watch over the request that is arriving. While we hold requests back, the client is

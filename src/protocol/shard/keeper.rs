@@ -34,6 +34,7 @@ use crate::protocol::replica::Replica;
 use crate::protocol::replica::Target;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
+use crate::protocol::shard::count::Count;
 use crate::protocol::shard::counters::Counters;
 use crate::protocol::shard::key_codec;
 use crate::protocol::shard::parked::Asked;
@@ -76,6 +77,10 @@ pub(super) struct Keeper {
     pub(super) walks: BTreeMap<Ticket, Vec<(Origin, Walk)>>,
     /// Walks that go on in the next turn.
     pub(super) paused_walks: Vec<(Origin, Walk)>,
+    /// Counts of all cores' keys that this core adds up.
+    pub(super) counts: Vec<Count>,
+    /// The last write that may have changed how many keys there are, where nothing unsynced is shown.
+    pub(super) counted_upto: u64,
     /// Requests that wait for room go on in the next turn.
     pub(super) resumes_writes: bool,
     pub(super) counters: Counters,
@@ -136,6 +141,8 @@ impl Keeper {
             parked: Parked::default(),
             walks: BTreeMap::new(),
             paused_walks: Vec::new(),
+            counts: Vec::new(),
+            counted_upto: 0,
             resumes_writes: false,
             counters: Counters::default(),
             flush_at: None,
@@ -268,6 +275,23 @@ impl Keeper {
         Outcome::Done
     }
 
+    /// Leaves a reply to a reader where it is if everything up to `sequence` is synced, else keeps it
+    /// until then.
+    pub(super) fn tell_when_synced(
+        &mut self,
+        asked: Asked,
+        sequence: u64,
+        before: usize,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        if sequence <= self.store.synced() {
+            return Outcome::Done;
+        }
+        self.store.want_sync();
+        self.hold(asked, sequence, false, before, out);
+        Outcome::Parked
+    }
+
     /// Takes the reply back out of the buffer and keeps it until its record is synced.
     fn hold(&mut self, asked: Asked, sequence: u64, write: bool, before: usize, out: &mut Vec<u8>) {
         let reply = match &out[before..] {
@@ -345,11 +369,16 @@ impl Keeper {
 
     /// Nothing unsynced is ever shown where writes are acknowledged when synced: the answer waits.
     fn shown(&mut self, namespace: &Namespace, order: Order) -> Answer {
-        if matches!(namespace.durability, Durability::Interval(_)) || self.store.is_synced(order) {
+        if self.is_shown_at_once(namespace, order) {
             return Answer::Ready;
         }
         self.store.want_sync();
         Answer::After { sequence: order.sequence(), write: false }
+    }
+
+    /// Whether a reader may be told of this record at once.
+    pub(super) fn is_shown_at_once(&self, namespace: &Namespace, order: Order) -> bool {
+        matches!(namespace.durability, Durability::Interval(_)) || self.store.is_synced(order)
     }
 
     #[allow(clippy::too_many_arguments)] // The request, its key, its namespace and its buffer.
@@ -471,6 +500,7 @@ impl Keeper {
         self.reply(target, answer, &stored.context, protocol, out);
         match namespace.durability {
             Durability::Sync | Durability::One(_) => {
+                self.counted_upto = stored.sequence;
                 self.store.want_sync();
                 Ok(Answer::After { sequence: stored.sequence, write: true })
             }
@@ -571,6 +601,7 @@ impl Keeper {
             PutError::TooBig | PutError::Refused(Refusal::TooBig) => RequestError::TooBig,
             PutError::Undecodable => RequestError::Damaged,
             PutError::Refused(Refusal::ReadOnly) => RequestError::ReadOnlyFull,
+            PutError::Refused(Refusal::NoNumbers) => RequestError::ReadOnlyNumbers,
             PutError::Refused(Refusal::Poisoned) => RequestError::ReadOnlyPoisoned,
             PutError::Refused(Refusal::Closed) => RequestError::Stopping,
             PutError::Away(_) | PutError::Refused(Refusal::NoRoom) => {

@@ -8,7 +8,7 @@
 //! | bytes | field                                              |
 //! |------:|----------------------------------------------------|
 //! |     4 | length of what follows                             |
-//! |     1 | 0: a request, 1: an answer, 2: a question, 3: its answer |
+//! |     1 | 0: a request, 1: an answer, 2: a question, 3: its answer, 4: the last |
 //! |     8 | connection                                         |
 //! |     8 | sequence                                           |
 //! |     2 | part                                               |
@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Question,
     /// That part.
     Part,
+    /// Nothing more will be asked: the core that says it stops.
+    Last,
 }
 
 /// One message.
@@ -59,6 +61,7 @@ pub(super) fn put(
         Kind::Answer => 1,
         Kind::Question => 2,
         Kind::Part => 3,
+        Kind::Last => 4,
     });
     out.extend_from_slice(&request.connection.to_raw().to_le_bytes());
     out.extend_from_slice(&request.sequence.to_le_bytes());
@@ -90,7 +93,8 @@ pub(super) fn take<'a>(bytes: &mut &'a [u8]) -> Option<Message<'a>> {
             0 => Kind::Request,
             1 => Kind::Answer,
             2 => Kind::Question,
-            _ => Kind::Part,
+            3 => Kind::Part,
+            _ => Kind::Last,
         },
         request: RequestId {
             connection: ConnectionId::new(number(5)),

@@ -13,14 +13,19 @@
 //! # Invariants
 //!
 //! - A reply that tells of a write leaves only after the write is as durable as its namespace says:
-//!   it is held in `parked` until the log's own word that the record is synced.
+//!   it is held in `parked` until the log's own word that the record is synced. That holds for the
+//!   one who wrote, for readers of the key, and for walks and counts that met it.
 //! - A request is answered by its deadline, which counts from when all of it was read: the core that
 //!   holds it looks every [`SWEEP_EVERY`]. Only what its client asked before it, with more patience,
 //!   may keep the answer back.
+//! - A stop answers everybody, also across cores. A core that is told to stop tells the others that
+//!   it asks for nothing more. It ends when its log is stopped, when all others have said the same,
+//!   so that nobody will ask it, and when all that its clients asked of others is answered.
 //! - Each event ends with everything said: the driver may stop calling at any event, and a crash
 //!   there loses nothing that was told.
 
 mod cluster;
+mod count;
 mod counters;
 mod effect;
 mod event;
@@ -59,6 +64,8 @@ use crate::protocol::shard::keeper::Keeper;
 use crate::protocol::shard::mesh::Kind;
 use crate::protocol::shard::node::Gathering;
 use crate::protocol::shard::parked::Asked;
+use crate::protocol::shard::parked::Held;
+use crate::protocol::shard::parked::HeldReply;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
@@ -84,6 +91,9 @@ pub use settings::Settings;
 /// long: so much later than its deadline may a request be answered.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
+/// So much longer than a request may take does a core that stops wait for the others.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Requests that waited for room and go on in one turn: they must not hold up those who read.
 const RESUMED_PER_TURN: usize = 1024;
 
@@ -106,6 +116,11 @@ pub struct Shard {
     sweep_at: Instant,
     reaper: node::Reaper,
     started: bool,
+    log_stopped: bool,
+    /// Cores that stop too, and ask for nothing more.
+    heard_last: u16,
+    /// When it ends whatever the other cores do: one that died says nothing.
+    stop_by: Option<Instant>,
     stop_told: bool,
 }
 
@@ -135,6 +150,9 @@ impl Shard {
             sweep_at: Instant::START,
             reaper: node::Reaper::default(),
             started: false,
+            log_stopped: false,
+            heard_last: 0,
+            stop_by: None,
             stop_told: false,
         }
     }
@@ -191,12 +209,27 @@ impl Shard {
             }
             Event::Stop => {
                 self.keeper.stopping = true;
+                self.keeper.say_last();
+                self.stop_by = Some(now.monotonic + self.keeper.node.request_timeout + LAST_WORDS);
                 self.keeper.store.stop(now.monotonic, &mut self.keeper.disk);
                 self.refuse_roomless(now, RequestError::Stopping, resident, out);
             }
         }
         self.deliver_notices(now, resident, out);
+        if self.log_stopped && !self.stop_told && self.may_end(now.monotonic) {
+            self.stop_told = true;
+            out.push(Effect::Stopped);
+        }
         self.hand_over(out);
+    }
+
+    /// Whether nobody waits for an answer that could still come, here or at another core.
+    fn may_end(&self, now: Instant) -> bool {
+        let is_answered =
+            |connection| self.sessions.get(connection).is_none_or(|s| s.is_answered());
+        let others_are_done = self.heard_last + 1 >= self.keeper.node.shards();
+        let is_late = self.stop_by.is_some_and(|at| at <= now);
+        is_late || (others_are_done && self.open.iter().all(is_answered))
     }
 
     /// When [`Event::Tick`] should come, if nothing else happens.
@@ -206,7 +239,8 @@ impl Shard {
         let goes_on = !self.keeper.paused_walks.is_empty() || self.keeper.resumes_writes;
         let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
-        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on]
+        let stop_by = self.stop_by.filter(|_| self.log_stopped && !self.stop_told);
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop_by]
             .into_iter()
             .flatten()
             .min()
@@ -337,10 +371,23 @@ impl Shard {
                         };
                         self.go_on(now, origin, walk, resident, out);
                     }
-                    None => self.answer_question(from, request, protocol, message.body),
+                    None => {
+                        self.answer_question(
+                            now,
+                            from,
+                            request,
+                            protocol,
+                            message.body,
+                            resident,
+                            out,
+                        );
+                    }
                 },
+                Kind::Last => self.heard_last += 1,
                 Kind::Part => {
-                    let done = Gathering::add(&mut self.gatherings, request, message.body);
+                    let counted = self.keeper.add_part(request, message.body);
+                    let done = counted
+                        .or_else(|| Gathering::add(&mut self.gatherings, request, message.body));
                     if let Some(reply) = done {
                         self.answer(now, request, &reply, resident, out);
                     }
@@ -367,13 +414,24 @@ impl Shard {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // A message, and where to answer.
     fn answer_question(
         &mut self,
+        now: Now,
         from: ShardId,
         request: RequestId,
         protocol: Protocol,
         body: &[u8],
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
     ) {
+        if let Some(deadline) = count::asked_by_another(body) {
+            let (origin, mut part) = (Origin::Count(from, request), Vec::new());
+            if self.keeper.count_own(origin, deadline, &mut part) == Outcome::Done {
+                self.answer_origin(now, origin, &part, resident, out);
+            }
+            return;
+        }
         let part = node::part_of(&self.keeper, self.open.len(), body);
         let queue = &mut self.keeper.mesh[from.to_raw() as usize];
         mesh::put(queue, Kind::Part, request, protocol, |out| out.extend_from_slice(&part));
@@ -418,7 +476,15 @@ impl Shard {
     ) {
         match origin {
             Origin::Here(request) => self.answer(now, request, reply, resident, out),
-            Origin::There(shard, request) => self.keeper.send_answer(shard, request, reply),
+            Origin::There(shard, request) => {
+                self.keeper.send(shard, Kind::Answer, request, reply);
+            }
+            Origin::Count(shard, request) if shard == self.keeper.shard => {
+                if let Some(reply) = self.keeper.add_part(request, reply) {
+                    self.answer(now, request, &reply, resident, out);
+                }
+            }
+            Origin::Count(shard, request) => self.keeper.send(shard, Kind::Part, request, reply),
         }
     }
 
@@ -446,8 +512,7 @@ impl Shard {
                 Notice::Failed(error) => out.push(Effect::Failed(error)),
                 Notice::Synced { upto } => {
                     while let Some(held) = self.keeper.parked.next_synced(upto) {
-                        let reply = held.reply;
-                        self.answer_origin(now, held.origin, reply.bytes(), resident, out);
+                        self.let_out(now, held, resident, out);
                     }
                 }
                 Notice::Fetched { ticket, result } => {
@@ -458,11 +523,19 @@ impl Shard {
                 Notice::Poisoned => self.on_poisoned(now, resident, out),
                 Notice::Stopped => {
                     self.refuse_rest(now, resident, out);
-                    if !std::mem::replace(&mut self.stop_told, true) {
-                        out.push(Effect::Stopped);
-                    }
+                    self.log_stopped = true;
                 }
             }
+        }
+    }
+
+    /// What was held is synced.
+    fn let_out(&mut self, now: Now, held: Held, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        let origin = held.origin;
+        match held.reply {
+            HeldReply::Fixed(reply) => self.answer_origin(now, origin, reply, resident, out),
+            HeldReply::Owned(reply) => self.answer_origin(now, origin, &reply, resident, out),
+            HeldReply::Walk(walk) => self.go_on(now, origin, *walk, resident, out),
         }
     }
 
@@ -686,9 +759,18 @@ impl Executor for Hands<'_> {
 }
 
 impl Keeper {
-    fn send_answer(&mut self, shard: ShardId, request: RequestId, reply: &[u8]) {
+    /// Tells the other cores that this one asks for nothing more.
+    fn say_last(&mut self) {
+        let nobody = RequestId { connection: ConnectionId::new(0), sequence: 0, part: 0 };
+        for shard in (0..self.mesh.len()).filter(|shard| *shard != usize::from(self.shard.to_raw()))
+        {
+            mesh::put(&mut self.mesh[shard], Kind::Last, nobody, Protocol::default(), |_| {});
+        }
+    }
+
+    fn send(&mut self, shard: ShardId, kind: Kind, request: RequestId, reply: &[u8]) {
         let queue = &mut self.mesh[shard.to_raw() as usize];
-        mesh::put(queue, Kind::Answer, request, Protocol::default(), |out| {
+        mesh::put(queue, kind, request, Protocol::default(), |out| {
             out.extend_from_slice(reply);
         });
     }

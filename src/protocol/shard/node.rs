@@ -1,13 +1,15 @@
 //! Commands of the node: what it is, how it is, who serves which slot.
 //!
-//! Counts are of all cores: the core that was asked asks the others for theirs and adds them up. On
-//! one core they are there at once.
+//! What `INFO` and `DYN.STATS` count is of all cores: the core that was asked asks the others for
+//! theirs and adds them up. On one core it is there at once. It is what the cores know at the moment,
+//! also of writes that are not synced yet: whoever looks after a disk that hangs is answered.
 
 use std::fmt::Write as _;
 
 use crate::base::id::ShardId;
 use crate::base::time::Instant;
 use crate::base::time::Now;
+use crate::protocol::coordinator::RequestError;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
 use crate::protocol::session::RequestId;
@@ -70,15 +72,8 @@ const NAMES: [&str; 30] = [
 
 impl Totals {
     fn of(keeper: &Keeper, connections: usize) -> Self {
-        let (mut keys, mut tombstones) = (0, 0);
+        let (keys, tombstones) = keeper.keys_and_tombstones();
         let opened = keeper.replica.is_some();
-        if opened {
-            for partition in 0..keeper.node.partitions.count() {
-                let keydir = keeper.store.keydir(crate::base::id::PartitionId::new(partition));
-                keys += keydir.values() as u64;
-                tombstones += (keydir.len() - keydir.values()) as u64;
-            }
-        }
         let (counters, log) = (&keeper.counters, keeper.store.counters());
         let (disk, garbage) = keeper.store.disk_bytes();
         let serves = opened && matches!(keeper.store.health(), Health::Open | Health::ReadOnly);
@@ -143,7 +138,6 @@ impl Totals {
 /// A command of the node that needs all cores' counts.
 #[derive(Clone, Debug)]
 enum Summary {
-    DbSize,
     Info(Vec<String>),
     Stats(Option<String>),
 }
@@ -219,7 +213,10 @@ pub(super) fn execute(
     out: &mut Vec<u8>,
 ) -> Outcome {
     let summary = match command {
-        NodeCommand::DbSize => Summary::DbSize,
+        NodeCommand::DbSize => {
+            let deadline = read_at + keeper.node.request_timeout;
+            return keeper.count(request, deadline, own_only, out);
+        }
         NodeCommand::Info(sections) => Summary::Info(words(*sections)),
         NodeCommand::Stats(section) => Summary::Stats(section.map(word)),
         NodeCommand::Scan(_) | NodeCommand::ClusterCountKeysInSlot(_) => {
@@ -249,10 +246,12 @@ pub(super) fn execute(
         shards: keeper.node.shards(),
         memory_bytes_max: keeper.node.memory_bytes_max,
     };
-    let own_count = own_only && matches!(summary, Summary::DbSize);
-    if keeper.node.shards() == 1 || own_count {
+    if keeper.node.shards() == 1 {
         summary.write(&totals, &facts, protocol, out);
         return Outcome::Done;
+    }
+    if keeper.stopping {
+        return keeper.refuse(RequestError::Stopping, out);
     }
     for shard in 0..keeper.node.shards() {
         if ShardId::new(shard) != keeper.shard {
@@ -322,7 +321,6 @@ fn config_get(keeper: &Keeper, patterns: Request<'_>, protocol: Protocol, out: &
 impl Summary {
     fn write(&self, totals: &Totals, facts: &Facts, protocol: Protocol, out: &mut Vec<u8>) {
         match self {
-            Self::DbSize => reply::integer(out, totals.get("keys") as i64),
             Self::Info(sections) => {
                 reply::verbatim(out, protocol, info(sections, totals, facts).as_bytes());
             }

@@ -15,6 +15,7 @@ use crate::base::id::ShardId;
 use crate::base::id::Ticket;
 use crate::base::time::Instant;
 use crate::protocol::session::RequestId;
+use crate::protocol::shard::walk::Walk;
 use crate::protocol::wire::Protocol;
 
 /// Who wants an answer.
@@ -24,6 +25,8 @@ pub(super) enum Origin {
     Here(RequestId),
     /// A client of another core.
     There(ShardId, RequestId),
+    /// The core that adds up a count, itself or another: this core's part of it.
+    Count(ShardId, RequestId),
 }
 
 /// Who asked, and until when the answer is awaited.
@@ -61,28 +64,24 @@ pub(super) struct Held {
     pub(super) write: bool,
 }
 
-/// A reply, ready to be sent.
+/// A reply, ready to be sent, or what else may leave this core only after a sync.
 #[derive(Debug)]
 pub(super) enum HeldReply {
     /// The most common ones.
     Fixed(&'static [u8]),
     /// Any other.
     Owned(Box<[u8]>),
+    /// None yet: a walk that another core goes on with.
+    Walk(Box<Walk>),
 }
 
 impl HeldReply {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Fixed(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
-
     /// What it takes of memory beside its place.
     fn held_bytes(&self) -> usize {
         match self {
             Self::Fixed(_) => 0,
             Self::Owned(bytes) => bytes.len(),
+            Self::Walk(walk) => walk.bytes(),
         }
     }
 }

@@ -7,6 +7,13 @@
 //! A step that cannot end in time tells the keys that it has, and where to go on; one that has not
 //! looked at any fails.
 //!
+//! # What is not synced yet
+//!
+//! A step that met a record which its namespace shows only when it is synced, be it a key or the
+//! tombstone of one that is therefore not told, tells nothing before that: its answer is held, as
+//! that of a get of the record would be. Each core answers for its own records: a walk does not go
+//! on to the next core before that.
+//!
 //! # The cursor
 //!
 //! Partition in the upper 14 bits, then 49 bits of the hash at which to go on, plus one, so that it
@@ -23,6 +30,8 @@ use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
 use crate::protocol::shard::keeper::Keeper;
 use crate::protocol::shard::mesh;
+use crate::protocol::shard::parked::Asked;
+use crate::protocol::shard::parked::HeldReply;
 use crate::protocol::shard::parked::Origin;
 use crate::protocol::version::Object;
 use crate::protocol::version::Record;
@@ -62,6 +71,8 @@ pub(super) struct Walk {
     deadline: Instant,
     /// It has looked at some entry.
     has_begun: bool,
+    /// The last record of this core's log that must be synced before anything is told.
+    told_after: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +108,7 @@ impl Walk {
             unreadable: false,
             deadline,
             has_begun: false,
+            told_after: 0,
         })
     }
 
@@ -115,6 +127,7 @@ impl Walk {
             unreadable: false,
             deadline,
             has_begun: false,
+            told_after: 0,
         }
     }
 
@@ -128,18 +141,30 @@ impl Walk {
         self.unreadable = true;
     }
 
-    fn visit(&mut self, now: Now, key: &[u8], record: &[u8]) {
+    /// What it takes of memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.keys.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Looks at a record. Whether it tells of it: of a key that it counts or lists, also if it has no
+    /// value.
+    fn visit(&mut self, now: Now, key: &[u8], record: &[u8]) -> bool {
         let live = Record::object_bytes(record)
             .and_then(Object::decode)
             .is_ok_and(|object| object.values(now.wall).next().is_some());
         match &self.kind {
-            Kind::CountSlot(slot) => self.count += i64::from(live && slot_of(key) == *slot),
+            Kind::CountSlot(slot) => {
+                let matches = slot_of(key) == *slot;
+                self.count += i64::from(live && matches);
+                matches
+            }
             Kind::Scan { pattern, nothing } => {
                 let matches =
                     pattern.as_ref().is_none_or(|pattern| Glob::new(pattern).matches(key));
                 if live && matches && !nothing {
                     self.keys.push(key.to_vec());
                 }
+                matches && !nothing
             }
         }
     }
@@ -197,31 +222,29 @@ impl Keeper {
         for _ in 0..PER_TURN {
             if self.node.owner(walk.partition) != self.shard {
                 if !walk.own_only {
-                    self.hand_on(origin, &walk);
+                    self.hand_on(origin, walk);
                     return Outcome::Parked;
                 }
                 if !self.next_partition(&mut walk) {
-                    walk.write(None, out);
-                    return Outcome::Done;
+                    return self.end_walk(origin, &walk, None, out);
                 }
                 continue;
             }
             let keydir = self.store.keydir(walk.partition);
             let Some((hash, at)) = keydir.entry_from(walk.hash, walk.seen) else {
                 if !self.next_partition(&mut walk) {
-                    walk.write(None, out);
-                    return Outcome::Done;
+                    return self.end_walk(origin, &walk, None, out);
                 }
                 if walk.left == 0 {
-                    walk.write(Some(cursor_of(walk.partition, 0)), out);
-                    return Outcome::Done;
+                    let next = Some(cursor_of(walk.partition, 0));
+                    return self.end_walk(origin, &walk, next, out);
                 }
                 continue;
             };
             let same = hash >> (64 - HASH_BITS) == walk.hash >> (64 - HASH_BITS);
             if walk.left == 0 && !(same && walk.seen > 0) {
-                walk.write(Some(cursor_of(walk.partition, hash)), out);
-                return Outcome::Done;
+                let next = Some(cursor_of(walk.partition, hash));
+                return self.end_walk(origin, &walk, next, out);
             }
             match self.store.fetch(at, resident) {
                 Fetched::Away if std::mem::take(&mut walk.unreadable) => {}
@@ -231,7 +254,13 @@ impl Keeper {
                     return Outcome::Parked;
                 }
                 Fetched::Damaged => {}
-                Fetched::Here(view) => walk.visit(now, view.key, view.value),
+                Fetched::Here(view) => {
+                    let (order, namespace) = (view.header.order, self.node.namespaces.of(view.key));
+                    let is_told = walk.visit(now, view.key, view.value);
+                    if is_told && !self.is_shown_at_once(namespace, order) {
+                        walk.told_after = walk.told_after.max(order.sequence());
+                    }
+                }
             }
             (walk.unreadable, walk.has_begun) = (false, true);
             walk.seen = if hash == walk.hash { walk.seen + 1 } else { 1 };
@@ -248,10 +277,24 @@ impl Keeper {
         waiting.flat_map(|walks| walks.extract_if(.., |(_, walk)| walk.is_late(now))).collect()
     }
 
+    /// Answers a walk that has ended, when what it tells of is synced.
+    fn end_walk(
+        &mut self,
+        origin: Origin,
+        walk: &Walk,
+        next: Option<u64>,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let before = out.len();
+        walk.write(next, out);
+        self.tell_when_synced(asked(origin, walk), walk.told_after, before, out)
+    }
+
     /// Answers a walk that cannot end in time.
     fn end_late_walk(&mut self, mut walk: Walk, out: &mut Vec<u8>) {
+        let may_tell = walk.has_begun && walk.told_after <= self.store.synced();
         match self.place_to_part(&mut walk) {
-            Some(next) if walk.has_begun => walk.write(next, out),
+            Some(next) if may_tell => walk.write(next, out),
             _ => {
                 self.counters.timeouts += 1;
                 reply::error(out, RequestError::TimedOut);
@@ -287,20 +330,31 @@ impl Keeper {
         true
     }
 
-    /// Another core has the next keys: it goes on, and answers whoever asked.
-    fn hand_on(&mut self, origin: Origin, walk: &Walk) {
+    /// Another core has the next keys: it goes on, and answers whoever asked. Not before this core's
+    /// part may be told.
+    fn hand_on(&mut self, origin: Origin, walk: Walk) {
+        if walk.told_after > self.store.synced() {
+            self.store.want_sync();
+            let (asked, sequence) = (asked(origin, &walk), walk.told_after);
+            return self.parked.hold(sequence, asked, HeldReply::Walk(Box::new(walk)), false);
+        }
         let (home, request) = match origin {
             Origin::Here(request) => (self.shard, request),
             Origin::There(home, request) => (home, request),
+            Origin::Count(..) => unreachable!("a count is no walk"),
         };
         let owner = self.node.owner(walk.partition).to_raw() as usize;
         let queue = &mut self.mesh[owner];
         mesh::put(queue, mesh::Kind::Question, request, Protocol::default(), |out| {
             out.push(QUESTION_WALK);
             out.extend_from_slice(&home.to_raw().to_le_bytes());
-            encode(walk, out);
+            encode(&walk, out);
         });
     }
+}
+
+fn asked(origin: Origin, walk: &Walk) -> Asked {
+    Asked { origin, protocol: Protocol::default(), deadline: walk.deadline }
 }
 
 /// The walk that another core hands on, if a question is that: and whose client asked.
@@ -372,6 +426,7 @@ fn decode(bytes: &[u8]) -> Walk {
         unreadable: false,
         deadline,
         has_begun,
+        told_after: 0,
     }
 }
 

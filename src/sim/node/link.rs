@@ -18,12 +18,29 @@ pub(super) enum Asked {
     Nothing,
     /// `DBSIZE`.
     DbSize,
-    /// `CLUSTER COUNTKEYSINSLOT`.
-    CountSlot,
-    /// One step of a walk.
-    Scan,
+    /// `CLUSTER COUNTKEYSINSLOT`: of the only key of a slot, it says whether that exists.
+    CountSlot(Vec<Part>),
+    /// One step of a walk: of those of these keys that it tells, it says that they exist.
+    Scan(Vec<Part>),
     /// `DYN.STATS`.
     Stats,
+}
+
+impl Asked {
+    /// The keys of which its answer may say something.
+    pub(super) fn parts(&self) -> &[Part] {
+        match self {
+            Self::Keys(parts) | Self::CountSlot(parts) | Self::Scan(parts) => parts,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn parts_mut(&mut self) -> &mut [Part] {
+        match self {
+            Self::Keys(parts) | Self::CountSlot(parts) | Self::Scan(parts) => parts,
+            _ => &mut [],
+        }
+    }
 }
 
 /// One key of a request.
@@ -35,6 +52,13 @@ pub(super) struct Part {
     pub(super) lives: Option<u64>,
     /// Once it came.
     pub(super) id: Option<OperationId>,
+}
+
+impl Part {
+    /// Whether a key exists, as something tells that is asked of more than keys.
+    pub(super) fn exists(key: KeyIndex) -> Self {
+        Self { key, command: Command::Exists, lives: None, id: None }
+    }
 }
 
 /// A request that has no reply yet.

@@ -211,7 +211,9 @@ impl History {
             let operation = &lent.operations[*id as usize];
             let is_first = self.present.iter().all(|other| {
                 let before = &lent.operations[*other as usize];
-                before.connection != operation.connection || other >= id || way.done.contains(other)
+                let in_order = operation.connection.is_some();
+                let before_it = in_order && before.connection == operation.connection && other < id;
+                !before_it || way.done.contains(other)
             });
             if way.done.contains(id) || !is_first {
                 continue;

@@ -47,8 +47,8 @@ pub enum End {
 pub struct Operation {
     /// On what.
     pub key: KeyIndex,
-    /// By whom.
-    pub connection: ConnectionId,
+    /// By whom, if what one connection asks of the key is carried out in order.
+    pub connection: Option<ConnectionId>,
     /// What.
     pub command: Command,
     /// Its number among the key's operations.
@@ -144,7 +144,7 @@ impl Oracle {
     /// All of an operation is with the shard: it may run from now on.
     pub fn came(
         &mut self,
-        connection: ConnectionId,
+        connection: Option<ConnectionId>,
         key: KeyIndex,
         command: Command,
         wall: u64,
@@ -314,6 +314,11 @@ impl Oracle {
         let first = ways.next().expect("a key goes some way")?;
         let certain = history.is_settled() && !history.may_be_damaged();
         (certain && ways.all(|other| other == Some(first))).then_some(first)
+    }
+
+    /// Whether the record of a key is damaged, or may be.
+    pub fn may_be_damaged(&self, key: KeyIndex) -> bool {
+        self.histories[key].may_be_damaged()
     }
 
     /// How many operations came for a key: whether it was left alone meanwhile.

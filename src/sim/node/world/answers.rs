@@ -48,18 +48,13 @@ impl World {
             let most = self.plan.request_timeout + LATENESS;
             assert!(waited <= most, "{:?}: {reply:?} after {waited:?}", request.asked);
             let client = link.client;
-            let is_left = self.clients[client].link != Some(connection);
-            if is_left && matches!(request.asked, Asked::Scan) {
-                continue; // its client walks on another connection by now
-            }
             self.tell(|| format!("{connection} {:?}: {reply:?}", request.asked));
-            // A client that half-closed walks anew on its next connection.
-            let left = self.clients[client].link != Some(connection);
-            let asked = match request.asked {
-                Asked::Scan if left => Asked::Nothing,
-                asked => asked,
-            };
-            self.judge(client, asked, reply);
+            self.judge_existing(&request.asked, &reply);
+            let is_left = self.clients[client].link != Some(connection);
+            if is_left && matches!(request.asked, Asked::Scan(_)) {
+                continue; // a client that half-closed walks anew on its next connection
+            }
+            self.judge(client, request.asked, reply);
         }
     }
 
@@ -83,15 +78,15 @@ impl World {
                 assert!(error.starts_with("BADCONTEXT") || refused, "a foreign context: {error}");
             }
             (Asked::Nothing, _) => {}
-            (Asked::DbSize | Asked::CountSlot, Reply::Integer(count)) => {
+            (Asked::DbSize | Asked::CountSlot(_), Reply::Integer(count)) => {
                 let most = self.keys.len() as i64;
                 assert!((0..=most).contains(&count), "{count} of {most} keys");
                 self.counted = Some(count);
             }
             (Asked::Stats, Reply::Array(rows)) => self.judge_stats(&rows),
-            (Asked::Scan, Reply::Array(step)) => self.judge_step(client, step),
+            (Asked::Scan(_), Reply::Array(step)) => self.judge_step(client, step),
             (asked, Reply::Error(error)) => {
-                if matches!(asked, Asked::Scan) {
+                if matches!(asked, Asked::Scan(_)) {
                     self.clients[client].walk = None;
                 }
                 assert!(self.may_refuse(&error), "{asked:?}: {error}");
@@ -104,8 +99,9 @@ impl World {
         let ends: Vec<End> = match (&reply, parts) {
             (Reply::Error(error), [part]) => vec![self.end_of_error(part, error)],
             (Reply::Error(error), parts) => {
-                self.check_error(error);
-                let end = |part: &Part| match part.command.writes() {
+                self.check_error_of_several(error);
+                let is_open = error.starts_with("TIMEOUT") || error.starts_with("UNKNOWN");
+                let end = |part: &Part| match is_open && part.command.writes() {
                     true => End::Unknown,
                     false => End::Refused,
                 };
@@ -131,24 +127,59 @@ impl World {
             }
             (reply, parts) => parts.iter().map(|part| End::Said(self.said(part, reply))).collect(),
         };
-        let wall = self.wall();
         for (part, end) in parts.iter().zip(ends) {
             let id = part.id.expect("it arrived");
             let is_told = matches!(end, End::Said(_) | End::Damaged) || self.is_unreadable(&reply);
             self.keep_token(part.key, id, &reply);
-            self.open.remove(&id);
-            self.in_flight[part.key] -= 1;
             if self.keys[part.key].buffered && part.command.writes() {
                 // An unknown outcome doubles the ways that a key may have gone.
                 self.doubts[part.key] += if end == End::Unknown { 10 } else { 1 };
                 self.draining |= self.doubts[part.key] >= BUFFERED_MAX && !self.faults_are_over;
             }
             self.operations += u64::from(matches!(end, End::Said(_)));
-            self.oracle.ended(id, end, wall, self.now);
+            self.end_part(part, end);
             if let Some(token) = cause_of(part.command) {
                 self.release_token(part.key, token);
             }
             self.verified(client, part.key, is_told);
+        }
+    }
+
+    fn end_part(&mut self, part: &Part, end: End) {
+        let id = part.id.expect("it arrived");
+        self.open.remove(&id);
+        self.in_flight[part.key] -= 1;
+        self.oracle.ended(id, end, self.wall(), self.now);
+    }
+
+    /// A walk that tells a key, and the count of a slot that has only one, are each an `EXISTS` of
+    /// the key: not of what a crash may take back, nor without what it may bring back.
+    fn judge_existing(&mut self, asked: &Asked, reply: &Reply) {
+        if matches!(asked, Asked::Keys(_)) {
+            return;
+        }
+        for part in asked.parts() {
+            let told = match reply {
+                Reply::Integer(count) => Some(*count),
+                Reply::Array(step) => {
+                    let name = Reply::Bulk(Some(self.keys[part.key].name.clone()));
+                    let Some(Reply::Array(keys)) = step.get(1) else { panic!("a step: {step:?}") };
+                    keys.contains(&name).then_some(1)
+                }
+                _ => None,
+            };
+            // A walk passes over what it cannot read, and an `EXISTS` does not.
+            let is_sound =
+                self.plan.dials.read_failure_one_in == 0 && !self.oracle.may_be_damaged(part.key);
+            let end = match told.filter(|_| is_sound) {
+                Some(number) => {
+                    self.coverage.note(Sometimes::WalkMetWrite);
+                    End::Said(Said::Integer(number))
+                }
+                None => End::Refused,
+            };
+            self.oracle.token_dropped(part.id.expect("it arrived"));
+            self.end_part(part, end);
         }
     }
 
@@ -230,6 +261,18 @@ impl World {
 
     fn check_error(&mut self, error: &str) {
         assert!(self.may_refuse(error), "an error that nothing excuses: {error}");
+    }
+
+    /// An unknown outcome of several keys may be one that was refused, beside others that were not.
+    fn check_error_of_several(&mut self, error: &str) {
+        let refused = error.starts_with("UNKNOWN").then(|| error.split_once("of another: "));
+        match refused.flatten() {
+            Some((_, why)) => {
+                self.coverage.note(Sometimes::PartlyStored);
+                self.check_error(why);
+            }
+            None => self.check_error(error),
+        }
     }
 
     /// Whether the node has an excuse for this error.

@@ -16,6 +16,7 @@ use crate::sim::node::keys::KeyIndex;
 use crate::sim::node::link::Asked;
 use crate::sim::node::link::Ending;
 use crate::sim::node::link::Link;
+use crate::sim::node::link::Part;
 use crate::sim::node::oracle::state::Cause;
 use crate::sim::node::oracle::state::Command;
 use crate::sim::node::resp;
@@ -31,6 +32,9 @@ const AT_ONCE: usize = 6;
 
 /// Writes of a buffered key, each of which a crash may undo, before all are let reach the disk.
 pub(super) const BUFFERED_MAX: u32 = 40;
+
+/// Keys of which a step of a walk is judged as if it had been asked for each of them.
+const WATCHED_MAX: usize = 3;
 
 /// Ways that a key may have gone, above which it is only read.
 const WAYS_MAX: usize = 32;
@@ -101,7 +105,9 @@ impl World {
         }
         self.last_connection += 1;
         let connection = ConnectionId::new(self.last_connection);
-        let shard = self.rng.below(self.cores.len() as u64) as usize;
+        let open: Vec<usize> =
+            (0..self.cores.len()).filter(|shard| !self.cores[*shard].stopped).collect();
+        let shard = *self.rng.pick(&open);
         self.links.insert(connection, Link::new(client, shard, self.now));
         self.clients[client].link = Some(connection);
         let address = SocketAddr::from(([127, 0, 0, 1], 40_000));
@@ -118,12 +124,10 @@ impl World {
 
     /// Sends bytes that ask for something.
     pub(super) fn send(&mut self, connection: ConnectionId, bytes: &[u8], asked: Asked) {
-        if let Asked::Keys(parts) = &asked {
-            for part in parts {
-                self.in_flight[part.key] += 1;
-                if let Some(token) = cause_of(part.command) {
-                    *self.token_uses.entry(token).or_default() += 1;
-                }
+        for part in asked.parts() {
+            self.in_flight[part.key] += 1;
+            if let Some(token) = cause_of(part.command) {
+                *self.token_uses.entry(token).or_default() += 1;
             }
         }
         let delay = Duration::from_nanos(self.rng.below(20_000));
@@ -197,9 +201,13 @@ impl World {
                 Some(Asked::DbSize)
             }
             1 => {
-                let slot = self.rng.pick(&self.keys).slot.to_string();
-                resp::request(bytes, &[b"CLUSTER", b"COUNTKEYSINSLOT", slot.as_bytes()]);
-                Some(Asked::CountSlot)
+                let slot = self.rng.pick(&self.keys).slot;
+                let words: [&[u8]; 3] =
+                    [b"CLUSTER", b"COUNTKEYSINSLOT", &slot.to_string().into_bytes()];
+                resp::request(bytes, &words);
+                let mut all = (0..self.keys.len()).filter(|key| self.keys[*key].slot == slot);
+                let only = all.next().filter(|key| all.next().is_none() && self.is_watched(*key));
+                Some(Asked::CountSlot(only.into_iter().map(Part::exists).collect()))
             }
             2 => {
                 resp::request(bytes, &[b"DYN.STATS"]);
@@ -228,7 +236,14 @@ impl World {
         }
         let count = self.rng.pick(&["1", "3", "10", "100"]);
         resp::request(bytes, &[b"SCAN", &walk.cursor, b"COUNT", count.as_bytes()]);
-        Some(Asked::Scan)
+        let watched = (0..self.keys.len()).filter(|key| self.is_watched(*key));
+        Some(Asked::Scan(watched.take(WATCHED_MAX).map(Part::exists).collect()))
+    }
+
+    /// Whether something is being done to a key, and what else tells of it is judged with that.
+    fn is_watched(&self, key: KeyIndex) -> bool {
+        let busy = self.in_flight[key] + self.oracle.pending(key);
+        (1..AT_ONCE).contains(&busy) && !self.keys[key].buffered
     }
 
     /// A client that does not keep to what is polite. Whether it does nothing else now.
@@ -268,8 +283,7 @@ impl World {
             client.walk = None;
         }
         for request in link.requests {
-            let Asked::Keys(parts) = request.asked else { continue };
-            for part in parts {
+            for part in request.asked.parts() {
                 self.in_flight[part.key] -= 1;
                 if let Some(id) = part.id {
                     self.open.remove(&id);
@@ -297,12 +311,14 @@ impl World {
                 continue;
             }
             (request.arrived, request.arrived_at) = (true, now);
-            let Asked::Keys(parts) = &mut request.asked else { continue };
-            for part in parts {
+            // What was not asked for by name has no place in the order of what was.
+            let in_order = matches!(request.asked, Asked::Keys(_));
+            for part in request.asked.parts_mut() {
                 if let Some(lives) = part.lives {
                     part.command = expiring(part.command, wall + lives);
                 }
-                let id = self.oracle.came(connection, part.key, part.command, wall);
+                let by = in_order.then_some(connection);
+                let id = self.oracle.came(by, part.key, part.command, wall);
                 part.id = Some(id);
                 self.open.insert(id);
             }

@@ -43,7 +43,13 @@ impl World {
                 node: Arc::clone(&self.node),
             };
             let shard = Shard::new(settings, self.rng.next_u64());
-            self.cores.push(Core { shard, started: false, stopped: false, turn_at: None });
+            self.cores.push(Core {
+                shard,
+                started: false,
+                stopped: false,
+                stop_at: None,
+                turn_at: None,
+            });
         }
         self.enter(Phase::Starting);
         for shard in 0..self.cores.len() {
@@ -92,15 +98,23 @@ impl World {
             return;
         }
         assert_eq!(self.phase, Phase::Stopping, "it stopped and nobody had asked");
-        self.cores[shard].stopped = true;
+        // Its driver is gone: nothing reaches it any more, and its connections are closed.
+        (self.cores[shard].stopped, self.cores[shard].turn_at) = (true, None);
+        let own = self.links.iter().filter(|(_, link)| link.shard == shard);
+        let own: Vec<ConnectionId> = own.map(|(connection, _)| *connection).collect();
+        for connection in own {
+            let waits = self.links[&connection].requests.iter().find(|request| request.arrived);
+            assert!(waits.is_none(), "{connection} is closed without an answer to {waits:?}");
+            self.lose(connection);
+        }
     }
 
+    /// Each core hears of it when it does, as its thread comes by.
     pub(super) fn begin_stop(&mut self) {
         self.enter(Phase::Stopping);
         for shard in 0..self.cores.len() {
-            if !self.is_crash_due {
-                self.handle(shard, Event::Stop);
-            }
+            let later = self.rng.below(3) * self.rng.below(1_000_000);
+            self.cores[shard].stop_at = Some(self.now + Duration::from_nanos(later));
         }
     }
 

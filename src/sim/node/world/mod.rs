@@ -75,6 +75,8 @@ struct Core {
     shard: Shard,
     started: bool,
     stopped: bool,
+    /// When it is told to stop.
+    stop_at: Option<Instant>,
     /// When the turn ends that is under way.
     turn_at: Option<Instant>,
 }
@@ -89,6 +91,7 @@ enum Next {
     Mesh(usize, usize),
     Link(ConnectionId),
     TurnEnd(usize),
+    Stop(usize),
     Client(usize),
     Deadline(usize),
 }
@@ -288,6 +291,10 @@ impl World {
             Next::Mesh(from, to) => self.bring(from, to),
             Next::Link(connection) => self.on_link(connection),
             Next::TurnEnd(shard) => self.end_turn(shard),
+            Next::Stop(shard) => {
+                self.cores[shard].stop_at = None;
+                self.handle(shard, Event::Stop);
+            }
             Next::Client(client) => self.turn(client),
             Next::Deadline(shard) => self.handle(shard, Event::Tick),
         }
@@ -314,7 +321,8 @@ impl World {
         let cores = self.cores.iter().enumerate().flat_map(|(shard, core)| {
             let turn = core.turn_at.map(|at| (at, Next::TurnEnd(shard)));
             let deadline = core.shard.deadline().map(|at| (at, Next::Deadline(shard)));
-            [turn, deadline.filter(|_| !core.stopped)].into_iter().flatten()
+            let stop = core.stop_at.map(|at| (at, Next::Stop(shard)));
+            [turn, stop, deadline.filter(|_| !core.stopped)].into_iter().flatten()
         });
         let clients = self.clients.iter().enumerate().filter_map(|(number, client)| {
             self.may_act(number).then_some((client.act_at, Next::Client(number)))
@@ -331,7 +339,7 @@ impl World {
         let now = self.now();
         self.cores[shard].shard.handle(now, event, &self.disk, &mut self.out);
         self.perform(shard);
-        if self.is_crash_due {
+        if self.is_crash_due || self.cores[shard].stopped {
             return;
         }
         self.check_bounds(shard);
@@ -436,7 +444,9 @@ impl World {
         let completion = self.disk.complete().expect("its time has come");
         self.trace.event(&completion);
         let (shard, completion) = untagged(completion);
-        self.handle(shard, Event::Disk(completion.event()));
+        if !self.cores[shard].stopped {
+            self.handle(shard, Event::Disk(completion.event()));
+        }
     }
 
     fn post(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
@@ -454,7 +464,9 @@ impl World {
         let (_, bytes) = queue.pop_front().expect("something is under way");
         let from = ShardId::new(from as u16);
         self.trace.add_events(1);
-        self.handle(to, Event::Mesh { from, bytes: &bytes });
+        if !self.cores[to].stopped {
+            self.handle(to, Event::Mesh { from, bytes: &bytes });
+        }
     }
 
     /// Something happens on a connection: a piece comes, or what was sent is taken.

@@ -55,7 +55,7 @@ impl World {
         let slots: Vec<u16> = self.keys.iter().take(8).map(|key| key.slot).collect();
         for slot in slots {
             let words = [&b"CLUSTER"[..], b"COUNTKEYSINSLOT", &slot.to_string().into_bytes()];
-            self.ask_quietly(&words, Asked::CountSlot);
+            self.ask_quietly(&words, Asked::CountSlot(Vec::new()));
             let keys = (0..self.keys.len()).filter(|key| self.keys[*key].slot == slot);
             let exist: Option<Vec<bool>> = keys.map(|key| self.oracle.exists(key)).collect();
             if let Some(exist) = exist {
