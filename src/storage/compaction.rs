@@ -24,6 +24,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use crate::base::aligned::AlignedBuffer;
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::id::LogId;
@@ -121,14 +123,16 @@ pub struct Compaction {
     cleaned_at: Order,
     arena: Vec<u8>,
     by_partition: BTreeMap<PartitionId, Vec<Kept>>,
-    /// `by_partition` in order, once reading is over.
-    kept: Vec<Kept>,
-    /// How many of `kept` are written, then how many are swapped.
-    position: usize,
+    /// `by_partition` in order, once reading is over; none of them is empty.
+    kept: Vec<Vec<Kept>>,
+    /// Which of `kept` is written next, then which is swapped next: the list, and the place in it.
+    position: (usize, usize),
     batches: u64,
     offset: u32,
     index: IndexBuilder,
     lowest_order: Order,
+    /// Bytes of the records in the copy.
+    record_bytes: u64,
     good_bytes: u64,
     output_limit: u32,
 }
@@ -233,11 +237,12 @@ impl Compaction {
             arena,
             by_partition: BTreeMap::new(),
             kept: Vec::new(),
-            position: 0,
+            position: (0, 0),
             batches: 0,
             offset: FIRST_BATCH_OFFSET,
             index: IndexBuilder::default(),
             lowest_order: Order(u64::MAX),
+            record_bytes: 0,
             good_bytes: 0,
             output_limit: segment_bytes / 8 * 7,
         }
@@ -255,7 +260,7 @@ impl Compaction {
             Phase::Finishing(script) => match script.next_operation() {
                 Some(operation) => Next::Do(operation),
                 None => {
-                    (self.phase, self.position) = (Phase::Swapping, 0);
+                    (self.phase, self.position) = (Phase::Swapping, (0, 0));
                     Next::Swap
                 }
             },
@@ -338,8 +343,7 @@ impl Compaction {
                 Phase::Reading { victim: victim + 1, scan }
             }
             None => {
-                self.kept =
-                    std::mem::take(&mut self.by_partition).into_values().flatten().collect();
+                self.kept = std::mem::take(&mut self.by_partition).into_values().collect();
                 Phase::Writing
             }
         };
@@ -394,13 +398,21 @@ impl Compaction {
     /// Changes the next records over to their copies.
     pub fn swap(&mut self, tables: &mut Tables<'_>, appended: u64) {
         assert!(self.is_swapping(), "the copy is durable first");
-        let end = (self.position + SWAPS_PER_TURN).min(self.kept.len());
-        for kept in &self.kept[self.position..end] {
-            let slot = self.output_slot.expect("there is a copy of what was kept");
-            swap_one(kept, slot, tables);
+        for _ in 0..SWAPS_PER_TURN / LOOKED_FOR_TOGETHER {
+            let mut swapped: SmallVec<[Kept; LOOKED_FOR_TOGETHER]> = SmallVec::new();
+            while swapped.len() < LOOKED_FOR_TOGETHER
+                && let Some((list, at)) = self.take_next()
+            {
+                swapped.push(self.kept[list][at]);
+            }
+            let places = swapped.iter().map(|kept| (kept.entry.partition, kept.entry.hash));
+            keydir::draw_near(tables.keydirs, places);
+            for kept in &swapped {
+                let slot = self.output_slot.expect("there is a copy of what was kept");
+                swap_one(kept, slot, tables);
+            }
         }
-        self.position = end;
-        if end == self.kept.len() {
+        if self.next().is_none() {
             self.phase = Phase::AwaitingSync { sequence: appended };
         }
     }
@@ -473,7 +485,7 @@ impl Compaction {
     }
 
     fn next_write(&mut self) -> Next {
-        if self.position < self.kept.len() {
+        if self.next().is_some() {
             let offset = u64::from(self.offset);
             let bytes = self.build_batch();
             return Next::Do(Bulk::Write { file: self.temporaries[0], offset, bytes });
@@ -488,43 +500,53 @@ impl Compaction {
         Next::Do(first)
     }
 
+    /// What is to be written or swapped next.
+    fn next(&self) -> Option<&Kept> {
+        self.kept.get(self.position.0)?.get(self.position.1)
+    }
+
+    /// The same, as its list and its place in that; the one behind it is next then.
+    fn take_next(&mut self) -> Option<(usize, usize)> {
+        self.next()?;
+        let (list, at) = self.position;
+        let is_last = at + 1 == self.kept[list].len();
+        self.position = if is_last { (list + 1, 0) } else { (list, at + 1) };
+        Some((list, at))
+    }
+
     /// The next batch of the copy; notes where each record stands in it.
     fn build_batch(&mut self) -> Vec<u8> {
-        let first = self.position;
-        let mut length = BATCH_HEADER_BYTES;
-        let mut end = first;
-        while let Some(kept) = self.kept.get(end) {
-            let next = length + kept.entry.length as usize;
-            if end > first && next > OUTPUT_BATCH_BYTES {
-                break;
-            }
-            length = next;
-            end += 1;
-        }
-        let mut buffer = AlignedBuffer::with_capacity(length.next_multiple_of(PAGE_BYTES));
+        let first = self.next().expect("something is left").entry;
+        let least = BATCH_HEADER_BYTES + first.length as usize;
+        let capacity = OUTPUT_BATCH_BYTES.max(least).next_multiple_of(PAGE_BYTES);
+        let mut buffer = AlignedBuffer::with_capacity(capacity);
         buffer.extend(&[0; BATCH_HEADER_BYTES]);
-        for index in first..end {
-            self.write_record(index, &mut buffer);
+        let mut records = 0;
+        while let Some(kept) = self.next()
+            && kept.entry.length as usize <= buffer.remaining()
+        {
+            let (list, at) = self.take_next().expect("there is one");
+            self.write_record(list, at, &mut buffer);
+            records += 1;
         }
         self.batches += 1;
         let header = BatchHeader {
             epoch: 0,
             number: self.batches,
             synced_upto: 0,
-            first_order: self.kept[first].entry.order,
+            first_order: first.order,
             length: buffer.len() as u32,
-            records: (end - first) as u32,
+            records,
             seal: false,
         };
         header.write(&mut buffer, self.output, self.offset);
         buffer.pad_to(PAGE_BYTES);
-        self.position = end;
         self.offset += buffer.len() as u32;
         buffer.to_vec()
     }
 
-    fn write_record(&mut self, index: usize, buffer: &mut AlignedBuffer) {
-        let kept = &mut self.kept[index];
+    fn write_record(&mut self, list: usize, at: usize, buffer: &mut AlignedBuffer) {
+        let kept = &mut self.kept[list][at];
         kept.new_offset = self.offset + buffer.len() as u32;
         let key_end = kept.start + kept.key_length as usize;
         let record = NewRecord {
@@ -538,6 +560,7 @@ impl Compaction {
         };
         record::write(buffer, self.output, kept.new_offset, &record);
         self.lowest_order = self.lowest_order.min(kept.entry.order);
+        self.record_bytes += u64::from(location(SegmentSlot(0), &kept.entry).counted_length());
         self.index.push(IndexEntry { offset: kept.new_offset, ..kept.entry });
     }
 
@@ -573,10 +596,8 @@ impl Compaction {
         let mut segment = Segment::new(self.output, self.offset, 0, Stage::Indexed);
         segment.last_batch = self.batches;
         segment.cleaned_at = self.cleaned_at;
-        for kept in &self.kept {
-            let length = location(SegmentSlot(0), &kept.entry).counted_length();
-            segment.count_record(length, kept.entry.order);
-        }
+        segment.record_bytes = self.record_bytes;
+        segment.lowest_order = self.lowest_order;
         segment
     }
 }

@@ -113,36 +113,44 @@ pub struct IndexHeader {
     pub segment_bytes: u32,
 }
 
-/// The entries of a segment, gathered as its records are appended.
+/// The keydir file of a segment, made as its records are appended: to finish it is no long turn.
 #[derive(Debug, Default)]
 pub struct IndexBuilder {
-    entries: Vec<u8>,
+    /// Room for the header and the entries, once there is one.
+    file: Vec<u8>,
+    /// The checksum of the entries.
+    sum: u32,
 }
 
 impl IndexBuilder {
     /// Adds a record.
     pub fn push(&mut self, entry: IndexEntry) {
-        self.entries.extend_from_slice(&entry.to_bytes());
+        if self.file.is_empty() {
+            self.file.resize(HEADER_BYTES, 0);
+        }
+        let bytes = entry.to_bytes();
+        self.sum = checksum::extend(self.sum, &bytes);
+        self.file.extend_from_slice(&bytes);
     }
 
     /// The whole keydir file.
     pub fn finish(self, header: &IndexHeader) -> Vec<u8> {
-        let mut file = vec![0; HEADER_BYTES];
+        let Self { mut file, sum } = self;
+        file.resize(file.len().max(HEADER_BYTES), 0);
         file[..8].copy_from_slice(MAGIC);
-        file[12..16].copy_from_slice(&checksum::checksum(&self.entries).to_le_bytes());
+        file[12..16].copy_from_slice(&sum.to_le_bytes());
         file[16..20].copy_from_slice(&header.segment.log.to_raw().to_le_bytes());
         file[20..24].copy_from_slice(&header.segment.number.to_le_bytes());
         file[24..32].copy_from_slice(&header.epoch.to_le_bytes());
         file[32..40].copy_from_slice(&header.last_batch.to_le_bytes());
         file[40..48].copy_from_slice(&header.cleaned_at.0.to_le_bytes());
         file[48..56].copy_from_slice(&header.lowest_order.0.to_le_bytes());
-        let count = (self.entries.len() / INDEX_ENTRY_BYTES) as u64;
+        let count = ((file.len() - HEADER_BYTES) / INDEX_ENTRY_BYTES) as u64;
         file[56..64].copy_from_slice(&count.to_le_bytes());
         file[64..68].copy_from_slice(&header.segment_bytes.to_le_bytes());
         file[68..72].copy_from_slice(&VERSION.to_le_bytes());
         let sum = checksum::extend(place_seed(header.segment, 0), &file[12..HEADER_BYTES]);
         file[8..12].copy_from_slice(&sum.to_le_bytes());
-        file.extend_from_slice(&self.entries);
         file
     }
 }
