@@ -191,7 +191,8 @@ impl Restored {
             if content.unreadable {
                 self.segments.add(scanned_segment(id, length, 0, content));
             } else if !verdict.damaged {
-                self.leftovers.push(File::Segment(id));
+                // Its number is given out again: what a keydir file said of it must go too.
+                self.leftovers.extend([File::Segment(id), File::Index(id)]);
             }
             return;
         };
@@ -448,6 +449,16 @@ mod tests {
         let room = u64::from(settings().segment_bytes) / 48;
         assert!(restored.highest_order >= Order(3 * room), "three segments of short records");
         assert!(restored.ends.iter().all(|end| end.last_order == restored.highest_order));
+    }
+
+    /// It may be there, and not have been read. Under the number of a new segment it would be believed.
+    #[test]
+    fn a_segment_that_means_nothing_takes_its_keydir_file_with_it() {
+        let own = SegmentId { log: OWN, number: 3 };
+        let mut found = found(own, Some(7));
+        found.manifests.insert(OWN, manifest(7, Vec::new()));
+        let restored = restore(found, &settings());
+        assert_eq!(restored.leftovers, [File::Segment(own), File::Index(own)]);
     }
 
     /// A reaped tombstone that is copied must go on shadowing what may stand in it.
