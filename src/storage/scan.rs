@@ -150,7 +150,8 @@ impl Scan {
             self.found.header = SegmentHeader::from_page(bytes, self.segment);
             return Some(PAGE_BYTES);
         }
-        let Some(header) = BatchHeader::read(bytes, self.segment, offset) else {
+        let header = BatchHeader::read(bytes, self.segment, offset);
+        let Some(header) = header.filter(|header| self.may_have(header)) else {
             return Some(PAGE_BYTES);
         };
         if header.length > self.segment_bytes.saturating_sub(offset) && complete {
@@ -169,6 +170,13 @@ impl Scan {
         visit(&batch, bytes);
         self.found.batches.push(batch);
         Some(length)
+    }
+
+    /// Whether a batch was written for the segment. Where the disk lost what was written, an older
+    /// segment of the same number may show through, of an epoch that is over.
+    fn may_have(&self, batch: &BatchHeader) -> bool {
+        let epoch = |header: &SegmentHeader| header.compacted.map_or(header.epoch, |_| 0);
+        self.found.header.as_ref().is_none_or(|header| epoch(header) == batch.epoch)
     }
 }
 
@@ -213,4 +221,54 @@ fn scan_batch(segment: SegmentId, offset: u32, header: BatchHeader, bytes: &[u8]
         }
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::aligned::AlignedBuffer;
+    use crate::base::id::LogId;
+    use crate::storage::batch::CompactedSegment;
+    use crate::storage::record::Order;
+
+    const HERE: SegmentId = SegmentId { log: LogId::new(1), number: 3 };
+
+    /// The disk lost the zeros that were written over the old file.
+    #[test]
+    fn a_batch_of_another_epoch_is_not_the_segments() {
+        let compacted =
+            CompactedSegment { cleaned_at: Order(0), batches: 1, lowest_order: Order(1) };
+        for (epoch, compacted, of_batch, is_there) in [
+            (7, None, 7, true),
+            (7, None, 6, false),
+            (7, None, 0, false),
+            (0, Some(compacted), 0, true),
+            (0, Some(compacted), 6, false),
+        ] {
+            let header = SegmentHeader { segment: HERE, epoch, compacted };
+            let mut file = header.to_page();
+            file.extend_from_slice(&empty_batch(of_batch));
+            let mut scan = Scan::new(HERE, file.len() as u32);
+            scan.feed(&file, |_, _| {});
+            let found = scan.finish().batches.len();
+            assert_eq!(found, usize::from(is_there), "{of_batch} in {epoch}");
+        }
+    }
+
+    fn empty_batch(epoch: u64) -> AlignedBuffer {
+        let mut batch = AlignedBuffer::with_capacity(PAGE_BYTES);
+        batch.extend(&[0; BATCH_HEADER_BYTES]);
+        let header = BatchHeader {
+            epoch,
+            number: 1,
+            synced_upto: 0,
+            first_order: Order(1),
+            length: batch.len() as u32,
+            records: 0,
+            seal: false,
+        };
+        header.write(&mut batch, HERE, FIRST_BATCH_OFFSET);
+        batch.pad_to(PAGE_BYTES);
+        batch
+    }
 }
