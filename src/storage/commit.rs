@@ -27,6 +27,9 @@ use crate::storage::record::Order;
 /// Bytes of buffers that are kept for batches to come in any case: those of a segment of 32 MiB.
 const SPARE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
+/// Buffers whose memory is given back in one turn, at most: some hundred microseconds.
+const SPARES_FREED_AT_ONCE: usize = 16;
+
 /// How batches are formed.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -273,9 +276,17 @@ impl Commit {
         (bytes.max(SPARE_BYTES_MIN) / u64::from(self.settings.batch_bytes)) as usize
     }
 
-    /// Gives their memory back: nothing was written for a while.
-    pub fn free_spares(&mut self) {
-        self.spares = Vec::new();
+    /// One that was taken and is not needed.
+    fn return_spare(&mut self, buffer: AlignedBuffer) {
+        if buffer.capacity() == self.settings.batch_bytes as usize {
+            self.spares.push(buffer);
+        }
+    }
+
+    /// Gives the memory of some of them back: of all at once it would take long.
+    pub fn free_some_spares(&mut self) {
+        let left = self.spares.len().saturating_sub(SPARES_FREED_AT_ONCE);
+        self.spares.truncate(left);
     }
 
     /// Whether the open batch should be closed now, at the end of a turn.
@@ -291,7 +302,7 @@ impl Commit {
     pub fn close(&mut self) -> Option<&ClosedBatch> {
         let open = self.open.take()?;
         if open.records == 0 {
-            self.keep_spares([open.buffer], 0);
+            self.return_spare(open.buffer);
             return None;
         }
         let (records, first_order) = (open.records, open.first_order);
@@ -379,7 +390,7 @@ impl Commit {
         }
         let mut exact = AlignedBuffer::with_capacity(buffer.len());
         exact.extend(&buffer);
-        self.keep_spares([buffer], 0);
+        self.return_spare(buffer);
         Arc::new(exact)
     }
 

@@ -385,6 +385,12 @@ impl Compaction {
         self.output_slot
     }
 
+    /// Whether it goes on by the shard's own work, and needs nobody else for that.
+    pub fn needs_a_turn(&self, segments: &Segments) -> bool {
+        let placed = self.output_slot.is_some() || self.is_empty();
+        self.piece_in_memory(segments).is_some() || (self.is_swapping() && placed)
+    }
+
     /// Whether the second look is going on.
     pub fn is_swapping(&self) -> bool {
         matches!(self.phase, Phase::Swapping)
@@ -634,7 +640,10 @@ fn predecessor_possible(segments: &Segments, except: SegmentSlot, order: Order) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::storage::segments::Image;
 
     const OWN: LogId = LogId::new(1);
     const BYTES: u32 = 1 << 20;
@@ -664,6 +673,96 @@ mod tests {
         segments.get_mut(slot(&segments, 2)).stage = Stage::Synced;
         segments.get_mut(slot(&segments, 3)).live_bytes = u64::from(BYTES);
         assert_eq!(victims(&segments, (2, 0)), [4]);
+    }
+
+    /// Its image went, because another segment was read more: the rest comes from the disk.
+    #[test]
+    fn a_victim_may_leave_memory_in_the_middle() {
+        let id = SegmentId { log: OWN, number: 1 };
+        let mut image = Image::default();
+        let mut file = vec![0; PAGE_BYTES];
+        for (number, at) in (1..).zip([1, 2, 3].map(|pages| pages * PAGE_BYTES as u32)) {
+            let batch = one_record(id, number, at);
+            file.extend_from_slice(&batch);
+            image.push(at, Arc::new(batch));
+        }
+        for kept_pieces in 0..=4 {
+            let (mut segments, mut keydirs) = (Segments::default(), vec![Keydir::default()]);
+            let mut segment = Segment::new(id, file.len() as u32, 1, Stage::Indexed);
+            segment.last_batch = 3;
+            let length = record::record_length(1, 100);
+            segment.record_bytes = 3 * length as u64;
+            segment.image = Some(image.clone());
+            let slot = segments.add(segment);
+            // The second record was superseded.
+            for (hash, at) in [(1, 1), (3, 3)] {
+                let offset = at * PAGE_BYTES as u32 + BATCH_HEADER_BYTES as u32;
+                let at = Location::new(slot, offset, length, Marks::default());
+                keydirs[0].insert(hash, at, Order(hash));
+            }
+            let (output, synced) = (SegmentId { number: 2, ..id }, Order(3));
+            let temporaries = [1, 2].map(|number| File::Temporary { log: OWN, number });
+            let mut compaction = Compaction::new(
+                vec![slot],
+                &segments,
+                BYTES,
+                output,
+                temporaries,
+                synced,
+                Vec::new(),
+            );
+            let mut pieces = 0;
+            while compaction.reading().is_some() {
+                if pieces == kept_pieces {
+                    segments.get_mut(slot).image = None;
+                }
+                pieces += 1;
+                let piece = compaction.piece_in_memory(&segments);
+                assert_eq!(piece.is_some(), pieces <= kept_pieces);
+                let mut tables =
+                    Tables { keydirs: &mut keydirs, segments: &mut segments, owned: &[] };
+                let good = match piece {
+                    Some(piece) => compaction.read_image(&piece, &mut tables),
+                    None => {
+                        let Next::Do(Bulk::Read { offset, .. }) = compaction.next_step() else {
+                            panic!("it reads");
+                        };
+                        compaction.read(&file[offset as usize..], &mut tables)
+                    }
+                };
+                assert!(good, "{kept_pieces} pieces in memory");
+            }
+            let kept: Vec<u64> = compaction.kept.iter().flatten().map(|it| it.entry.hash).collect();
+            assert_eq!(kept, [1, 3], "{kept_pieces} pieces in memory");
+        }
+    }
+
+    /// A batch with one record, whose hash is the batch's number.
+    fn one_record(segment: SegmentId, number: u64, offset: u32) -> AlignedBuffer {
+        let mut batch = AlignedBuffer::with_capacity(PAGE_BYTES);
+        batch.extend(&[0; BATCH_HEADER_BYTES]);
+        let record = NewRecord {
+            order: Order(number),
+            hash: number,
+            partition: PartitionId::new(0),
+            tombstone: false,
+            collides: false,
+            key: b"k",
+            value: &[number as u8; 100],
+        };
+        record::write(&mut batch, segment, offset + BATCH_HEADER_BYTES as u32, &record);
+        let header = BatchHeader {
+            epoch: 1,
+            number,
+            synced_upto: 0,
+            first_order: Order(number),
+            length: batch.len() as u32,
+            records: 1,
+            seal: false,
+        };
+        header.write(&mut batch, segment, offset);
+        batch.pad_to(PAGE_BYTES);
+        batch
     }
 
     /// Segments of garbage alone, of these epochs and with these last batches.

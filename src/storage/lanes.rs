@@ -102,6 +102,11 @@ impl Lanes {
         self.arena = Vec::new();
     }
 
+    /// Whether there is memory that no compaction uses.
+    pub(in crate::storage) fn holds_arena(&self) -> bool {
+        self.arena.capacity() > 0
+    }
+
     /// What waited for a batch that calls it synced may be compacted.
     pub(in crate::storage) fn vouched_for_more(&mut self) {
         self.consider_compaction = true;
@@ -406,23 +411,11 @@ impl Store {
                 self.lanes.compacting = true;
                 self.begin(Job::Compact, operation, out);
             }
-            Next::Swap => match compaction.place_output(&mut tables) {
-                Some(placed) => self.make_resident(placed, out),
-                None if self.compaction_awaits(&compaction) => {}
-                None => {
-                    let mut tables = Tables {
-                        keydirs: &mut self.keydirs,
-                        segments: &mut self.segments,
-                        owned: &self.settings.owned,
-                    };
-                    compaction.swap(&mut tables, self.commit.last_sequence());
-                    if compaction.awaited_sequence().is_some() {
-                        // No other event need come that would ask for it.
-                        self.commit.want_sync();
-                        self.send_due_batch(out);
-                    }
+            Next::Swap => {
+                if let Some(placed) = compaction.place_output(&mut tables) {
+                    self.make_resident(placed, out);
                 }
-            },
+            }
             Next::Sync(sequence) if self.commit.synced() >= sequence => compaction.synced(),
             Next::Sync(_) => {
                 self.commit.want_sync();
@@ -435,6 +428,39 @@ impl Store {
             }
         }
         self.lanes.compaction = Some(compaction);
+    }
+
+    /// What of a compaction takes the shard's own time: once a turn, however much else happens in it.
+    pub(in crate::storage) fn take_turn(&mut self, now: Instant, out: &mut Outbox<Effect>) {
+        let rests = self.lanes.compacting || self.lanes.retry_at.is_some() || self.lanes.stopping;
+        if rests || self.lanes.failed || self.health == Health::Poisoned {
+            return;
+        }
+        let Some(compaction) = self.lanes.compaction.as_deref() else { return };
+        if !compaction.needs_a_turn(&self.segments) || self.compaction_awaits(compaction) {
+            return;
+        }
+        match compaction.piece_in_memory(&self.segments) {
+            Some(piece) => {
+                self.compact_piece(now, |compaction, tables| compaction.read_image(&piece, tables));
+            }
+            None => self.swap_some(out),
+        }
+    }
+
+    fn swap_some(&mut self, out: &mut Outbox<Effect>) {
+        let mut tables = Tables {
+            keydirs: &mut self.keydirs,
+            segments: &mut self.segments,
+            owned: &self.settings.owned,
+        };
+        let compaction = self.lanes.compaction.as_deref_mut().expect("it runs");
+        compaction.swap(&mut tables, self.commit.last_sequence());
+        if compaction.awaited_sequence().is_some() {
+            // No other event need come that would ask for it.
+            self.commit.want_sync();
+            self.send_due_batch(out);
+        }
     }
 
     /// Whether an event must come before it can go on: a sync, or the copy becoming resident.

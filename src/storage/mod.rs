@@ -175,6 +175,7 @@ impl Settings {
         assert!((self.segment_bytes as usize).is_multiple_of(PAGE_BYTES), "whole pages");
         assert!(self.segment_bytes as usize >= 4 * PAGE_BYTES, "room for records and a seal");
         assert!((self.commit.batch_bytes as usize).is_multiple_of(PAGE_BYTES), "whole pages");
+        assert!(self.commit.batch_bytes > 0, "a batch of nothing");
         assert!(self.commit.in_flight_max > 0, "a log that writes nothing");
         assert!(self.segments_ahead > 0, "a log that never goes on");
         assert!((1..100).contains(&self.garbage_percent), "a share of the whole");
@@ -412,13 +413,24 @@ impl Store {
         if self.checkpoint_at().is_some_and(|at| at <= now) {
             self.checkpoint(out);
         }
+        if self.holds_idle_memory() {
+            self.commit.free_some_spares();
+            self.lanes.free_arena();
+        }
+        self.take_turn(now, out);
         self.run_lanes(now, out);
     }
 
     /// When [`Store::tick`] should be called, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let lanes = self.lanes_deadline();
-        [self.checkpoint_at(), lanes].into_iter().flatten().min()
+        let idle = self.holds_idle_memory().then_some(Instant::START);
+        [self.checkpoint_at(), self.lanes_deadline(), idle].into_iter().flatten().min()
+    }
+
+    /// Whether there is memory for writes to come, and none came for a while.
+    fn holds_idle_memory(&self) -> bool {
+        let writes = !self.commit.is_quiet() || self.commit.checkpoint_due();
+        !writes && (self.commit.spare_bytes() > 0 || self.lanes.holds_arena())
     }
 
     /// What there is to tell, oldest first.
@@ -825,8 +837,6 @@ impl Store {
 
     /// Says on the disk how far the log is synced.
     fn checkpoint(&mut self, out: &mut Outbox<Effect>) {
-        self.commit.free_spares();
-        self.lanes.free_arena();
         let Some(active) = self.active else { return };
         if self.room(active) < PAGE_BYTES as u32 {
             self.seal(out);

@@ -137,7 +137,7 @@ impl Segment {
 }
 
 /// A segment's batches in memory: the write buffer, and sealed segments as long as they are kept.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Image {
     batches: Vec<(u32, Arc<AlignedBuffer>)>,
 }
@@ -161,19 +161,16 @@ impl Image {
         Some(Piece { batch: batch.clone(), start })
     }
 
-    /// The batch in which `offset` stands: guessed, for most batches are as long as the others, and
-    /// then corrected.
+    /// The batch in which `offset` stands: guessed, for most batches are as long as the others.
     fn batch_of(&self, offset: u32) -> Option<usize> {
         let (last, _) = self.batches.last()?;
         let guess = u64::from(offset) * self.batches.len() as u64 / (u64::from(*last) + 1);
-        let mut index = (guess as usize).min(self.batches.len() - 1);
-        while self.batches.get(index + 1).is_some_and(|(start, _)| *start <= offset) {
-            index += 1;
+        let guess = (guess as usize).min(self.batches.len() - 1);
+        let next = self.batches.get(guess + 1).map_or(u32::MAX, |(start, _)| *start);
+        if (self.batches[guess].0..next).contains(&offset) {
+            return Some(guess);
         }
-        while self.batches[index].0 > offset {
-            index = index.checked_sub(1)?;
-        }
-        Some(index)
+        self.batches.partition_point(|(start, _)| *start <= offset).checked_sub(1)
     }
 
     /// Its memory, as far as nobody else reads it.
@@ -279,5 +276,35 @@ impl Segments {
             .live_bytes
             .checked_sub(u64::from(length))
             .expect("a record is counted alive before it is counted dead");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long they are: a few long batches behind many short ones mislead the guess.
+    #[test]
+    fn an_image_finds_the_batch_of_every_offset() {
+        let (mut image, mut at) = (Image::default(), 4096);
+        for pages in [1, 1, 1, 1, 1, 1, 60, 1, 20, 20] {
+            let mut batch = AlignedBuffer::with_capacity(pages * 4096);
+            batch.extend(&vec![pages as u8; pages * 4096]);
+            image.push(at, Arc::new(batch));
+            at += (pages * 4096) as u32;
+        }
+        assert_eq!(image.from(0), None, "the first page is no batch's");
+        let mut expected = Vec::new();
+        for (start, batch) in &image.batches {
+            expected.extend((0..batch.len()).map(|within| (start + within as u32, batch[0])));
+        }
+        for (offset, first) in expected.iter().step_by(512) {
+            let bytes = image.from(*offset).expect("there is a batch");
+            assert_eq!(bytes[0], *first, "at {offset}");
+            assert!(bytes.len() <= usize::from(*first) * 4096);
+            assert_eq!(*image.piece(*offset).expect("the same"), *bytes);
+        }
+        assert_eq!(image.piece(at).expect("nothing more").len(), 0);
+        assert_eq!(Image::default().from(4096), None);
     }
 }
