@@ -39,6 +39,12 @@ const WATCHED_MAX: usize = 3;
 /// Ways that a key may have gone, above which it is only read.
 const WAYS_MAX: usize = 32;
 
+/// Requests that a client sends before it hears of the first.
+const OUTSTANDING_MAX: usize = 32;
+
+/// A client that waits for answers comes back after so many pauses.
+const WAITING_PAUSES: u32 = 64;
+
 /// A virtual client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Client {
@@ -92,6 +98,11 @@ impl World {
         if self.is_crash_due || self.is_rude(client, connection) {
             return;
         }
+        if self.links[&connection].requests.len() >= OUTSTANDING_MAX {
+            // Until it hears something it has nothing to do: some disks are slow for minutes.
+            self.clients[client].act_at = self.now + pause * WAITING_PAUSES;
+            return;
+        }
         let commands = self.rng.between(1, self.plan.pipeline);
         for _ in 0..commands {
             self.ask(client, connection);
@@ -140,7 +151,7 @@ impl World {
 
     fn ask(&mut self, client: usize, connection: ConnectionId) {
         let link = &self.links[&connection];
-        if link.ending != Ending::Open || link.closing || link.requests.len() >= 32 {
+        if link.ending != Ending::Open || link.closing || link.requests.len() >= OUTSTANDING_MAX {
             return;
         }
         let mut bytes = Vec::new();
