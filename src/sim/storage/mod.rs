@@ -51,6 +51,8 @@ pub struct Report {
     pub effects: u64,
     /// How often the store was started.
     pub starts: u64,
+    /// Keys of which the judge had to give up.
+    pub undecided: u64,
 }
 
 impl Report {
@@ -71,6 +73,7 @@ impl Report {
         self.faults += other.faults;
         self.effects += other.effects;
         self.starts += other.starts;
+        self.undecided += other.undecided;
     }
 }
 
@@ -78,12 +81,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} events, {} effects, {} operations, {} faults, {} starts",
+            "{} events, {} effects, {} operations, {} faults, {} starts, {} keys undecided",
             self.trace.events(),
             self.effects,
             self.operations,
             self.faults,
-            self.starts
+            self.starts,
+            self.undecided
         )?;
         self.coverage.fmt(f)
     }

@@ -92,6 +92,9 @@ fn main() {
     println!("{per_core:.0} events per core-second, {} threads", arguments.jobs);
 }
 
+/// Of so many seeds the judge may give up one key, and one more in all: else it judges too little.
+const UNDECIDED_ONE_IN: u64 = 100;
+
 /// Prints the line that runs the seed again, and ends the process.
 fn fail(kind: &str, seed: u64, why: &str) -> ! {
     eprintln!("{kind} seed {seed} failed: {why}");
@@ -132,7 +135,14 @@ fn work(
         if let Some(shortfall) = report.shortfall() {
             fail(kind.name, seed, &shortfall);
         }
-        total.lock().expect("no thread panics and lives").join(&report);
+        if report.undecided > 0 {
+            eprintln!("{} seed {seed}: the judge gave up {} keys", kind.name, report.undecided);
+        }
+        let mut total = total.lock().expect("no thread panics and lives");
+        total.join(&report);
+        if total.undecided > index / UNDECIDED_ONE_IN + 1 {
+            fail(kind.name, seed, "the judge gave up too many keys");
+        }
     }
     runs(None);
 }

@@ -17,8 +17,8 @@ use super::state::State;
 use super::values::Values;
 
 /// Ways that are looked at before the judge gives up. Of a buffered key each order of its writes is
-/// another past, and half a dozen that were never answered have thousands.
-const WAYS_MAX: usize = 200_000;
+/// another past, and half a dozen that were never answered have thousands. Few seeds get here.
+const WAYS_MAX: usize = 20_000;
 
 /// The last write of a buffered key, and the key before it.
 #[derive(Debug)]
@@ -106,6 +106,8 @@ pub(super) struct History {
     harmed: bool,
     /// Its core knows that records of unknown keys were lost: it keeps all tombstones.
     keeps_tombstones: bool,
+    /// There were too many ways: it goes none any more, and whatever it answers is believed.
+    pub(super) undecided: bool,
 }
 
 impl History {
@@ -122,6 +124,7 @@ impl History {
             buffered,
             harmed: false,
             keeps_tombstones: false,
+            undecided: false,
         }
     }
 
@@ -137,7 +140,7 @@ impl History {
 
     /// Whether its record is damaged, or may be.
     pub(super) fn may_be_damaged(&self) -> bool {
-        self.ways.iter().any(|way| self.may_find_damaged(&way.state))
+        self.undecided || self.ways.iter().any(|way| self.may_find_damaged(&way.state))
     }
 
     pub(super) fn came(&mut self, operation: OperationId) {
@@ -178,6 +181,9 @@ impl History {
         if !self.present.contains(&id) {
             return;
         }
+        if self.undecided {
+            return self.present.retain(|other| *other != id);
+        }
         self.told.push(id);
         let mut kept = Vec::new();
         let mut open: Vec<Way> = self.ways.clone();
@@ -192,7 +198,10 @@ impl History {
                     open.push(next);
                 }
             }
-            assert!(seen.len() < WAYS_MAX, "too many ways to explain {id} by: nothing is decided");
+            if seen.len() > WAYS_MAX {
+                self.give_up();
+                return self.present.retain(|other| *other != id);
+            }
         }
         if kept.is_empty() {
             self.fail(id, lent);
@@ -202,6 +211,11 @@ impl History {
             way.done.retain(|other| *other != id);
         }
         self.ways = unique(kept);
+    }
+
+    /// Nothing is decided about this key from now on. It is counted: see [`super::Oracle::undecided`].
+    fn give_up(&mut self) {
+        (self.undecided, self.ways) = (true, Vec::new());
     }
 
     /// The ways on from here by one more operation.
@@ -298,7 +312,10 @@ impl History {
                     open.push(next);
                 }
             }
-            assert!(seen.len() < WAYS_MAX, "too many ways to end: nothing is decided");
+            if seen.len() > WAYS_MAX {
+                self.give_up();
+                return self.present.clear();
+            }
             all.push(way);
         }
         for way in &mut all {

@@ -131,6 +131,16 @@ impl Oracle {
         self.moment
     }
 
+    /// Keys of which too many orders of what nobody was answered explain what was told.
+    pub fn undecided(&self) -> u64 {
+        self.histories.iter().filter(|history| history.undecided).count() as u64
+    }
+
+    /// Whether the key is one of them.
+    pub fn is_undecided(&self, key: KeyIndex) -> bool {
+        self.histories[key].undecided
+    }
+
     /// How many ways a key may have gone.
     pub fn ways(&self, key: KeyIndex) -> usize {
         self.histories[key].ways.len()
@@ -266,8 +276,11 @@ impl Oracle {
     pub fn judge_cuts(&mut self) {
         for shard in 0..self.synced.len() {
             let keys = self.keys.iter().zip(&self.histories);
-            let histories: Vec<&History> =
-                keys.filter(|(key, _)| key.shard == shard).map(|(_, history)| history).collect();
+            let histories: Vec<&History> = keys
+                .filter(|(key, _)| key.shard == shard)
+                .map(|(_, history)| history)
+                .filter(|history| !history.undecided)
+                .collect();
             let cuts = |history: &History| -> Vec<Cut> {
                 history.ways.iter().map(|way| way.cut).collect()
             };
@@ -297,7 +310,7 @@ impl Oracle {
                 continue;
             }
             let mut ways = history.ways.iter().map(|way| way.state.is_counted());
-            let first = ways.next().expect("a key goes some way");
+            let first = ways.next()?;
             let uncertain = !history.is_settled() || history.may_be_damaged();
             if uncertain || ways.any(|other| other != first) {
                 return None;
@@ -311,7 +324,7 @@ impl Oracle {
     pub fn exists(&self, key: KeyIndex) -> Option<bool> {
         let history = &self.histories[key];
         let mut ways = history.ways.iter().map(|way| way.state.exists());
-        let first = ways.next().expect("a key goes some way")?;
+        let first = ways.next()??;
         let certain = history.is_settled() && !history.may_be_damaged();
         (certain && ways.all(|other| other == Some(first))).then_some(first)
     }

@@ -265,6 +265,7 @@ impl World {
             faults,
             effects: self.effects,
             starts: self.starts,
+            undecided: self.oracle.undecided(),
         }
     }
 

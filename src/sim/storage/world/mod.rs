@@ -174,6 +174,7 @@ impl World {
             faults,
             effects: self.effects,
             starts: self.starts,
+            undecided: 0,
         }
     }
 
