@@ -69,6 +69,13 @@ impl Gather {
         self.done(part, bytes);
     }
 
+    /// The reply of every parked part: an error.
+    pub(super) fn answer_rest(&mut self, error: &[u8]) {
+        while self.waiting > 0 {
+            self.answer(LAST_PART, error); // any other error is of a part before
+        }
+    }
+
     /// The reply of a part.
     pub(super) fn done(&mut self, part: u16, bytes: &[u8]) {
         assert!(!bytes.is_empty(), "each command has one reply");
@@ -138,6 +145,9 @@ fn promises_nothing_stored(reply: &[u8]) -> bool {
     let is_open = reply.starts_with(b"-UNKNOWN") || reply.starts_with(b"-TIMEOUT");
     reply.starts_with(b"-") && !is_open
 }
+
+/// No part stands behind this one.
+const LAST_PART: u16 = u16::MAX;
 
 /// What is set aside for the values of one request before they are there.
 const RESERVED_BYTES_MAX: usize = 16 * 1024;

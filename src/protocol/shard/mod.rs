@@ -20,7 +20,8 @@
 //!   may keep the answer back.
 //! - A stop answers everybody, also across cores. A core that is told to stop tells the others that
 //!   it asks for nothing more. It ends when its log is stopped, when all others have said the same,
-//!   so that nobody will ask it, and when all that its clients asked of others is answered.
+//!   so that nobody will ask it, and when all that its clients asked is answered; or when `stop`
+//!   gives up.
 //! - Each event ends with everything said: the driver may stop calling at any event, and a crash
 //!   there loses nothing that was told.
 
@@ -35,6 +36,7 @@ mod mesh;
 mod node;
 mod parked;
 mod settings;
+mod stop;
 mod walk;
 mod walks;
 
@@ -68,6 +70,7 @@ use crate::protocol::shard::parked::Asked;
 use crate::protocol::shard::parked::Held;
 use crate::protocol::shard::parked::HeldReply;
 use crate::protocol::shard::parked::Origin;
+use crate::protocol::shard::stop::Stop;
 use crate::protocol::shard::walk::Walk;
 use crate::protocol::shard::walks::PER_TURN;
 use crate::protocol::wire::Protocol;
@@ -92,9 +95,6 @@ pub use settings::Settings;
 /// While something waits or connections are open, the shard looks this often whether it waits too
 /// long: so much later than its deadline may a request be answered.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-
-/// So much longer than a request may take does a core that stops wait for the others.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Requests that waited for room and go on in one turn: they must not hold up those who read.
 const RESUMED_PER_TURN: usize = 1024;
@@ -121,9 +121,7 @@ pub struct Shard {
     log_stopped: bool,
     /// Cores that stop too, and ask for nothing more.
     heard_last: u16,
-    /// When it ends whatever the other cores do: one that died says nothing.
-    stop_by: Option<Instant>,
-    stop_told: bool,
+    stop: Option<Stop>,
 }
 
 /// What a session's commands are carried out with.
@@ -154,8 +152,7 @@ impl Shard {
             started: false,
             log_stopped: false,
             heard_last: 0,
-            stop_by: None,
-            stop_told: false,
+            stop: None,
         }
     }
 
@@ -213,26 +210,17 @@ impl Shard {
             Event::Stop => {
                 self.keeper.stopping = true;
                 self.keeper.say_last();
-                self.stop_by = Some(now.monotonic + self.keeper.node.request_timeout + LAST_WORDS);
+                self.stop = Some(Stop::new(now.monotonic, self.keeper.node.request_timeout));
                 self.keeper.store.stop(now.monotonic, &mut self.keeper.disk);
                 self.refuse_roomless(now, RequestError::Stopping, resident, out);
             }
         }
         self.deliver_notices(now, resident, out);
-        if self.log_stopped && !self.stop_told && self.may_end(now.monotonic) {
-            self.stop_told = true;
-            out.push(Effect::Stopped);
-        }
+        let has_ended = self.go_on_stopping(now, resident, out);
         self.hand_over(out);
-    }
-
-    /// Whether nobody waits for an answer that could still come, here or at another core.
-    fn may_end(&self, now: Instant) -> bool {
-        let is_answered =
-            |connection| self.sessions.get(connection).is_none_or(|s| s.is_answered());
-        let others_are_done = self.heard_last + 1 >= self.keeper.node.shards();
-        let is_late = self.stop_by.is_some_and(|at| at <= now);
-        is_late || (others_are_done && self.open.iter().all(is_answered))
+        if has_ended {
+            out.push(Effect::Stopped); // after its last words: nothing follows
+        }
     }
 
     /// When [`Event::Tick`] should come, if nothing else happens.
@@ -242,8 +230,8 @@ impl Shard {
         let goes_on = self.keeper.walks.are_paused() || self.keeper.resumes_writes;
         let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
-        let stop_by = self.stop_by.filter(|_| self.log_stopped && !self.stop_told);
-        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop_by]
+        let stop = self.stop.and_then(|stop| stop.deadline());
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop]
             .into_iter()
             .flatten()
             .min()
