@@ -158,3 +158,12 @@ fn a_core_says_nothing_after_its_end() {
     assert!(owning.stopped);
     assert_eq!(owning.mesh.len(), 1, "it answers before");
 }
+
+/// Also if its log has other reasons to refuse.
+#[test]
+fn a_core_that_stops_begins_no_walk() {
+    let mut world = World::new(SYNC, |_, _| {});
+    world.poison();
+    world.handle(Event::Stop);
+    assert_eq!(world.asks(READER, b"SCAN 0\r\n"), STOPPING);
+}

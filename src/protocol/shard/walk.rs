@@ -235,6 +235,9 @@ impl Keeper {
         entries: usize,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        if self.stopping {
+            return self.refuse(RequestError::Stopping, out); // others were told that it asks no more
+        }
         // Another core may have started, and asked, before this one knows its keys.
         if let Err(error) = self.check_readable() {
             return self.refuse(error, out);
