@@ -9,6 +9,7 @@ use crate::world::READER;
 use crate::world::SYNC;
 use crate::world::WRITER;
 use crate::world::World;
+use crate::world::bulk;
 use crate::world::get;
 use crate::world::key;
 use crate::world::set;
@@ -94,4 +95,75 @@ fn a_core_does_not_wait_for_ever() {
     assert!(!asking.stopped);
     asking.pass(Duration::from_millis(200));
     assert!(asking.stopped);
+    assert!(asking.take(READER).starts_with("-TIMEOUT"), "it may be stored");
+}
+
+/// The driver does not wait for a core as long as the most patient client.
+#[test]
+fn a_core_does_not_wait_as_long_as_a_client_might() {
+    let mut world =
+        World::new(SYNC, |_, node| node.request_timeout = Duration::from_millis(600_000));
+    world.stalled = true;
+    world.say(WRITER, &set(&key(0), "value"));
+    world.handle(Event::Stop);
+    world.pass(Duration::from_millis(20_900));
+    assert_eq!(world.take(WRITER), "");
+    world.pass(Duration::from_millis(200));
+    assert!(world.take(WRITER).starts_with("-TIMEOUT"), "the disk hangs");
+    world.stalled = false;
+    world.settle();
+    assert!(world.stopped);
+    assert_eq!(world.take(WRITER), "", "it is answered once");
+}
+
+/// Requests that a client holds back itself, as it takes no replies, are answered if it goes on soon.
+#[test]
+fn a_stop_waits_a_little_for_those_who_take_no_replies() {
+    for goes_on in [true, false] {
+        let mut world = World::new(SYNC, |_, _| {});
+        let long = "v".repeat(20_000);
+        assert_eq!(world.asks(WRITER, &set("long", &long)), "+OK\r\n");
+        world.settle();
+        world.sends = false;
+        world.say(READER, &get("long").repeat(200));
+        world.handle(Event::Stop);
+        world.pass(Duration::from_millis(900));
+        assert!(!world.stopped, "requests are unanswered");
+        if goes_on {
+            world.send();
+            world.pass(Duration::from_millis(1));
+        } else {
+            world.pass(Duration::from_millis(201));
+        }
+        assert!(world.stopped, "{goes_on}");
+        let heard = world.take(READER);
+        let refused = heard.matches(STOPPING).count();
+        let answered = heard.matches(&bulk(&long)).count();
+        assert!(answered > 40 && answered < 100, "{answered}");
+        assert_eq!(refused, if goes_on { 200 - answered } else { 0 });
+    }
+}
+
+/// The driver may go with that.
+#[test]
+fn a_core_says_nothing_after_its_end() {
+    let (mut asking, mut owning) = two_cores();
+    owning.handle(Event::Stop);
+    owning.pass(Duration::from_millis(100));
+    owning.mesh.clear();
+    asking.say(READER, &get(&key(0)));
+    asking.handle(Event::Stop);
+    let messages = std::mem::take(&mut asking.mesh).concat();
+    owning.hears_from(1, &messages);
+    assert!(owning.stopped);
+    assert_eq!(owning.mesh.len(), 1, "it answers before");
+}
+
+/// Also if its log has other reasons to refuse.
+#[test]
+fn a_core_that_stops_begins_no_walk() {
+    let mut world = World::new(SYNC, |_, _| {});
+    world.poison();
+    world.handle(Event::Stop);
+    assert_eq!(world.asks(READER, b"SCAN 0\r\n"), STOPPING);
 }

@@ -145,3 +145,23 @@ fn a_count_asks_the_other_core_and_waits_for_its_own() {
     let count: i64 = count.trim().trim_start_matches(':').parse().expect("a number");
     assert!((2..=16).contains(&count) && count % 2 == 0, "{count}: twice this core's keys");
 }
+
+/// A core that does not know its keys, or whose log lost some, does not count them.
+#[test]
+fn a_core_that_cannot_read_counts_nothing() {
+    let mut asking = World::new(SYNC, |_, node| of_two_cores(node));
+    asking.say(READER, b"DBSIZE\r\n");
+    let question = asking.mesh.pop().expect("the other core is asked");
+    let mut opening = World::new(SYNC, |_, node| of_two_cores(node));
+    opening.stalled = true;
+    opening.crash(|_| {});
+    opening.hears_from(1, &question);
+    let part = opening.mesh.pop().expect("a part");
+    asking.hears_from(1, &part);
+    assert_eq!(asking.take(READER), "-BUSY this node is starting\r\n");
+
+    let mut poisoned = World::new(SYNC, |_, _| {});
+    assert_eq!(poisoned.asks(READER, b"DBSIZE\r\n"), ":0\r\n");
+    poisoned.poison();
+    assert!(poisoned.asks(READER, b"DBSIZE\r\n").starts_with("-READONLY"));
+}

@@ -98,6 +98,9 @@ pub(super) struct World {
     /// What it says to other cores.
     pub(super) mesh: Vec<Vec<u8>>,
     pub(super) stopped: bool,
+    /// Clients take what they are told.
+    pub(super) sends: bool,
+    unsent: Vec<(ConnectionId, usize)>,
 }
 
 impl World {
@@ -121,6 +124,8 @@ impl World {
             heard: Vec::new(),
             mesh: Vec::new(),
             stopped: false,
+            sends: true,
+            unsent: Vec::new(),
         };
         world.start();
         world
@@ -277,11 +282,10 @@ impl World {
         let now = Now { monotonic: self.now, wall };
         self.shard.handle(now, event, &self.disk, &mut self.out);
         let (effects, arena) = self.out.take();
-        let mut sent = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Send { connection, bytes } => {
-                    sent.push((connection, bytes.len()));
+                    self.unsent.push((connection, bytes.len()));
                     self.heard.push((connection, arena[bytes].to_vec()));
                 }
                 Effect::Disk(effect) => {
@@ -290,16 +294,34 @@ impl World {
                     }
                     self.disk.perform(self.now, effect);
                 }
-                Effect::Mesh { bytes, .. } => self.mesh.push(arena[bytes].to_vec()),
+                Effect::Mesh { bytes, .. } => {
+                    assert!(!self.stopped, "it has ended");
+                    self.mesh.push(arena[bytes].to_vec());
+                }
                 Effect::Stopped => self.stopped = true,
                 Effect::Failed(error) => panic!("{error:?}"),
                 _ => {}
             }
         }
         self.out.clear();
-        for (connection, bytes) in sent {
+        if self.sends {
+            self.send();
+        }
+    }
+
+    /// Clients take what they were told.
+    pub(super) fn send(&mut self) {
+        self.sends = true;
+        for (connection, bytes) in std::mem::take(&mut self.unsent) {
             self.handle(Event::Sent { connection, bytes });
         }
+    }
+
+    /// A write of the log fails: it serves nothing from then on.
+    pub(super) fn poison(&mut self) {
+        self.disk.dials.append_failure_one_in = 1;
+        assert!(self.asks(WRITER, &set("poison", "value")).starts_with("-UNKNOWN"));
+        assert_eq!(self.shard.store().health(), Health::Poisoned);
     }
 }
 

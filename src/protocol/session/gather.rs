@@ -17,8 +17,8 @@ pub(super) struct Gather {
     parts: usize,
     /// Parts that are parked.
     waiting: usize,
-    /// Parts that did not fail.
-    succeeded: usize,
+    /// Parts that are known to be written.
+    written: usize,
     /// Some part was written, or may have been.
     may_be_stored: bool,
     /// `DEL` and its kin: the sum so far.
@@ -39,7 +39,7 @@ impl Gather {
             kind,
             parts,
             waiting: 0,
-            succeeded: 0,
+            written: 0,
             may_be_stored: false,
             sum: 0,
             error: None,
@@ -69,15 +69,23 @@ impl Gather {
         self.done(part, bytes);
     }
 
+    /// The reply of every parked part: an error.
+    pub(super) fn answer_rest(&mut self, error: &[u8]) {
+        while self.waiting > 0 {
+            self.answer(LAST_PART, error); // any other error is of a part before
+        }
+    }
+
     /// The reply of a part.
     pub(super) fn done(&mut self, part: u16, bytes: &[u8]) {
         assert!(!bytes.is_empty(), "each command has one reply");
-        self.succeeded += usize::from(!bytes.starts_with(b"-"));
-        self.may_be_stored |= match self.kind {
+        let may_be_stored = match self.kind {
             KeysKind::AllSet => !promises_nothing_stored(bytes),
             KeysKind::Deleted => !promises_nothing_stored(bytes) && bytes != b":0\r\n",
             KeysKind::Values | KeysKind::Existing => false,
         };
+        self.may_be_stored |= may_be_stored;
+        self.written += usize::from(may_be_stored && !bytes.starts_with(b"-"));
         match (bytes.first(), self.kind) {
             (Some(b'-'), _) => self.fail(part, bytes),
             (_, KeysKind::Values) if self.error.is_none() => {
@@ -112,7 +120,7 @@ impl Gather {
         assert_eq!(self.waiting, 0, "a part is still to come");
         match (&self.error, self.kind) {
             (Some((_, error)), _) if self.may_be_stored && promises_nothing_stored(error) => {
-                let (had, needed) = (self.succeeded, self.parts);
+                let (had, needed) = (self.written, self.parts);
                 let why = String::from_utf8_lossy(error[1..].trim_ascii_end());
                 let told =
                     format_args!("UNKNOWN {had}/{needed} keys are written; of another: {why}");
@@ -137,6 +145,9 @@ fn promises_nothing_stored(reply: &[u8]) -> bool {
     let is_open = reply.starts_with(b"-UNKNOWN") || reply.starts_with(b"-TIMEOUT");
     reply.starts_with(b"-") && !is_open
 }
+
+/// No part stands behind this one.
+const LAST_PART: u16 = u16::MAX;
 
 /// What is set aside for the values of one request before they are there.
 const RESERVED_BYTES_MAX: usize = 16 * 1024;
@@ -192,6 +203,17 @@ mod tests {
                 assert_eq!(finish(&gather), told, "{kind:?} {other}");
             }
         }
+    }
+
+    /// A key that was not there is not written by its deletion.
+    #[test]
+    fn only_keys_that_were_written_are_told_so() {
+        let mut gather = Gather::new(KeysKind::Deleted, 4);
+        for (part, reply) in [":1\r\n", ":0\r\n", "-BUSY\r\n", "-TIMEOUT\r\n"].iter().enumerate() {
+            gather.done(part as u16, reply.as_bytes());
+        }
+        let told = "-UNKNOWN 1/4 keys are written; of another: BUSY\r\n";
+        assert_eq!(finish(&gather), told);
     }
 
     /// It says by itself that something may be stored.

@@ -301,18 +301,41 @@ impl Session {
             && !(self.is_stalled() && (self.unread() >= UNREAD_BYTES_MAX || self.pieces.is_full()))
     }
 
-    /// Whether nothing that was executed waits for its answer.
+    /// The reply to every parked command, as there will be no other. Appends to `out` what is to be
+    /// sent.
+    pub fn answer_rest(
+        &mut self,
+        now: Now,
+        bytes: &[u8],
+        executor: &mut impl Executor,
+        out: &mut Vec<u8>,
+    ) {
+        let before = out.len();
+        self.queue.answer_rest(bytes, out);
+        self.emitted(now, out.len() - before);
+        self.resume(now, executor, out);
+    }
+
+    /// Whether no request that has arrived waits for its answer, executed or held back.
     pub fn is_answered(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.holds_back()
+    }
+
+    /// Whether requests are held back until the client takes replies, and for nothing else.
+    pub fn waits_for_its_client(&self) -> bool {
+        self.queue.is_empty() && self.holds_back()
+    }
+
+    /// How many commands are yet to be answered.
+    pub fn outstanding(&self) -> usize {
+        self.queue.outstanding()
     }
 
     /// What the driver should do with the connection.
     pub fn state(&self) -> State {
         match (self.aborted, self.ending) {
             (Some(closing), _) => State::Abort(closing),
-            (None, Some(closing)) if self.queue.is_empty() && !self.holds_back() => {
-                State::Flush(closing)
-            }
+            (None, Some(closing)) if self.is_answered() => State::Flush(closing),
             _ => State::Open,
         }
     }

@@ -121,6 +121,27 @@ impl Queue {
         self.release(out);
     }
 
+    /// There will be no other replies than this one. Appends to `out` all that waited.
+    pub(super) fn answer_rest(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        for parked in &mut self.parked {
+            match &mut parked.reply {
+                Reply::Waiting => {
+                    let kept = if parked.silent { Vec::new() } else { bytes.to_vec() };
+                    self.held += kept.len();
+                    parked.reply = Reply::Ready(kept);
+                }
+                Reply::Gather(gather) => {
+                    let before = gather.bytes();
+                    gather.answer_rest(bytes);
+                    self.held = self.held + gather.bytes() - before;
+                }
+                Reply::Ready(_) => {}
+            }
+        }
+        self.outstanding = 0;
+        self.release(out);
+    }
+
     /// Appends every reply that has none before it.
     fn release(&mut self, out: &mut Vec<u8>) {
         while let Some(first) = self.parked.front() {
@@ -154,6 +175,7 @@ const PARKED_KEPT: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::wire::command::KeysKind;
 
     #[test]
     fn replies_leave_in_the_order_of_requests() {
@@ -166,6 +188,25 @@ mod tests {
         assert_eq!((out.len(), queue.held(), queue.outstanding()), (0, 15, 1));
         queue.answer(1, 0, b"one ", &mut out);
         assert_eq!(out, b"one two three four ");
+        assert!(queue.is_empty());
+        assert_eq!((queue.held(), queue.outstanding()), (0, 0));
+    }
+
+    #[test]
+    fn the_rest_is_answered_alike_and_in_order() {
+        let (mut queue, mut out) = (Queue::default(), Vec::new());
+        let mut gather = Gather::new(KeysKind::AllSet, 3);
+        gather.done(0, b"+OK\r\n");
+        gather.park();
+        gather.park();
+        queue.park_gather(1, false, gather);
+        queue.write(&mut out, |out| out.extend_from_slice(b"two "));
+        queue.park(3, false);
+        queue.park(4, true);
+        queue.park(5, false);
+        queue.answer(5, 0, b"five ", &mut out);
+        queue.answer_rest(b"-TIMEOUT late ", &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), "-TIMEOUT late two -TIMEOUT late five ");
         assert!(queue.is_empty());
         assert_eq!((queue.held(), queue.outstanding()), (0, 0));
     }

@@ -74,10 +74,11 @@ impl Keeper {
         deadline: Instant,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        if self.counted_upto > self.store.synced()
-            && let Err(error) = self.check_readable()
-        {
-            return self.refuse(error, out); // it may never be synced
+        match self.check_readable() {
+            // What it counts is synced, and stays.
+            Err(RequestError::Stopping) if self.counted_upto <= self.store.synced() => {}
+            Err(error) => return self.refuse(error, out),
+            Ok(()) => {}
         }
         let before = out.len();
         reply::integer(out, self.keys_and_tombstones().0 as i64);

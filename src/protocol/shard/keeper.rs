@@ -7,7 +7,6 @@
 //! turn in which they came, straight into the client's reply buffer, and allocate nothing. What
 //! must wait is parked: see `parked`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -39,11 +38,10 @@ use crate::protocol::shard::counters::Counters;
 use crate::protocol::shard::key_codec;
 use crate::protocol::shard::parked::Asked;
 use crate::protocol::shard::parked::HeldReply;
-use crate::protocol::shard::parked::Origin;
 use crate::protocol::shard::parked::Parked;
 use crate::protocol::shard::parked::Waiting;
 use crate::protocol::shard::settings::NodeSettings;
-use crate::protocol::shard::walk::Walk;
+use crate::protocol::shard::walks::Walks;
 use crate::protocol::version::Cause;
 use crate::protocol::version::Content;
 use crate::protocol::version::Context;
@@ -73,10 +71,7 @@ pub(super) struct Keeper {
     /// There once the log is open.
     pub(super) replica: Option<Replica>,
     pub(super) parked: Parked,
-    /// Walks that wait for a record.
-    pub(super) walks: BTreeMap<Ticket, Vec<(Origin, Walk)>>,
-    /// Walks that go on in the next turn.
-    pub(super) paused_walks: Vec<(Origin, Walk)>,
+    pub(super) walks: Walks,
     /// Counts of all cores' keys that this core adds up.
     pub(super) counts: Vec<Count>,
     /// The last write that may have changed how many keys there are, where nothing unsynced is shown.
@@ -139,8 +134,7 @@ impl Keeper {
             store,
             replica: None,
             parked: Parked::default(),
-            walks: BTreeMap::new(),
-            paused_walks: Vec::new(),
+            walks: Walks::default(),
             counts: Vec::new(),
             counted_upto: 0,
             resumes_writes: false,
@@ -620,7 +614,7 @@ impl Keeper {
 
     /// What this core holds for clients and for the disk, of what a client can make it hold.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.session_bytes + self.parked.bytes()
+        self.session_bytes + self.parked.bytes() + self.walks.bytes()
     }
 
     /// Until when a request must be answered of which all had been read at `read_at`.

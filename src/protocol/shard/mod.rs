@@ -20,7 +20,8 @@
 //!   may keep the answer back.
 //! - A stop answers everybody, also across cores. A core that is told to stop tells the others that
 //!   it asks for nothing more. It ends when its log is stopped, when all others have said the same,
-//!   so that nobody will ask it, and when all that its clients asked of others is answered.
+//!   so that nobody will ask it, and when all that its clients asked is answered; or when `stop`
+//!   gives up.
 //! - Each event ends with everything said: the driver may stop calling at any event, and a crash
 //!   there loses nothing that was told.
 
@@ -35,7 +36,9 @@ mod mesh;
 mod node;
 mod parked;
 mod settings;
+mod stop;
 mod walk;
+mod walks;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,7 +70,9 @@ use crate::protocol::shard::parked::Asked;
 use crate::protocol::shard::parked::Held;
 use crate::protocol::shard::parked::HeldReply;
 use crate::protocol::shard::parked::Origin;
+use crate::protocol::shard::stop::Stop;
 use crate::protocol::shard::walk::Walk;
+use crate::protocol::shard::walks::PER_TURN;
 use crate::protocol::wire::Protocol;
 use crate::protocol::wire::ahead::AHEAD_MAX;
 use crate::protocol::wire::ahead::keys_ahead;
@@ -90,9 +95,6 @@ pub use settings::Settings;
 /// While something waits or connections are open, the shard looks this often whether it waits too
 /// long: so much later than its deadline may a request be answered.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-
-/// So much longer than a request may take does a core that stops wait for the others.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Requests that waited for room and go on in one turn: they must not hold up those who read.
 const RESUMED_PER_TURN: usize = 1024;
@@ -119,9 +121,7 @@ pub struct Shard {
     log_stopped: bool,
     /// Cores that stop too, and ask for nothing more.
     heard_last: u16,
-    /// When it ends whatever the other cores do: one that died says nothing.
-    stop_by: Option<Instant>,
-    stop_told: bool,
+    stop: Option<Stop>,
 }
 
 /// What a session's commands are carried out with.
@@ -152,8 +152,7 @@ impl Shard {
             started: false,
             log_stopped: false,
             heard_last: 0,
-            stop_by: None,
-            stop_told: false,
+            stop: None,
         }
     }
 
@@ -206,41 +205,33 @@ impl Shard {
             Event::TurnEnd => {
                 self.keeper.flush_if_due(now);
                 self.keeper.store.flush(now.monotonic, &mut self.keeper.disk);
+                self.keeper.walks.end_turn();
             }
             Event::Stop => {
                 self.keeper.stopping = true;
                 self.keeper.say_last();
-                self.stop_by = Some(now.monotonic + self.keeper.node.request_timeout + LAST_WORDS);
+                self.stop = Some(Stop::new(now.monotonic, self.keeper.node.request_timeout));
                 self.keeper.store.stop(now.monotonic, &mut self.keeper.disk);
                 self.refuse_roomless(now, RequestError::Stopping, resident, out);
             }
         }
         self.deliver_notices(now, resident, out);
-        if self.log_stopped && !self.stop_told && self.may_end(now.monotonic) {
-            self.stop_told = true;
-            out.push(Effect::Stopped);
-        }
+        let has_ended = self.go_on_stopping(now, resident, out);
         self.hand_over(out);
-    }
-
-    /// Whether nobody waits for an answer that could still come, here or at another core.
-    fn may_end(&self, now: Instant) -> bool {
-        let is_answered =
-            |connection| self.sessions.get(connection).is_none_or(|s| s.is_answered());
-        let others_are_done = self.heard_last + 1 >= self.keeper.node.shards();
-        let is_late = self.stop_by.is_some_and(|at| at <= now);
-        is_late || (others_are_done && self.open.iter().all(is_answered))
+        if has_ended {
+            out.push(Effect::Stopped); // after its last words: nothing follows
+        }
     }
 
     /// When [`Event::Tick`] should come, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let waits = !self.keeper.parked.is_empty() || !self.keeper.walks.is_empty();
+        let waits = !self.keeper.parked.is_empty() || self.keeper.walks.are_reading();
         let busy = !self.open.is_empty() || waits;
-        let goes_on = !self.keeper.paused_walks.is_empty() || self.keeper.resumes_writes;
+        let goes_on = self.keeper.walks.are_paused() || self.keeper.resumes_writes;
         let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
-        let stop_by = self.stop_by.filter(|_| self.log_stopped && !self.stop_told);
-        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop_by]
+        let stop = self.stop.and_then(|stop| stop.deadline());
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop]
             .into_iter()
             .flatten()
             .min()
@@ -369,7 +360,7 @@ impl Shard {
                             true => Origin::Here(request),
                             false => Origin::There(home, request),
                         };
-                        self.go_on(now, origin, walk, resident, out);
+                        self.take_over(now, origin, walk, resident, out);
                     }
                     None => {
                         self.answer_question(
@@ -437,8 +428,8 @@ impl Shard {
         mesh::put(queue, Kind::Part, request, protocol, |out| out.extend_from_slice(&part));
     }
 
-    /// Goes on with a walk over keys.
-    fn go_on(
+    /// Goes on with a walk over keys that another core hands on.
+    fn take_over(
         &mut self,
         now: Now,
         origin: Origin,
@@ -447,8 +438,32 @@ impl Shard {
         out: &mut Outbox<Effect>,
     ) {
         let mut reply = Vec::new();
-        if self.keeper.walk(now, resident, origin, walk, &mut reply) == Outcome::Done {
+        if self.keeper.begin_walk(now, resident, origin, walk, &mut reply) == Outcome::Done {
             self.answer_origin(now, origin, &reply, resident, out);
+        }
+    }
+
+    /// Goes on with a walk over keys, which may look at so many entries.
+    fn go_on(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        walk: Walk,
+        entries: usize,
+        resident: &dyn Resident,
+        out: &mut Outbox<Effect>,
+    ) {
+        let mut reply = Vec::new();
+        if self.keeper.walk(now, resident, origin, walk, entries, &mut reply) == Outcome::Done {
+            self.answer_origin(now, origin, &reply, resident, out);
+        }
+    }
+
+    /// Walks whose turn it is go on, until this turn has looked at enough entries.
+    fn resume_walks(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
+        for _ in 0..PER_TURN {
+            let Some((origin, walk, entries)) = self.keeper.walks.next_paused() else { return };
+            self.go_on(now, origin, walk, entries, resident, out);
         }
     }
 
@@ -535,7 +550,10 @@ impl Shard {
         match held.reply {
             HeldReply::Fixed(reply) => self.answer_origin(now, origin, reply, resident, out),
             HeldReply::Owned(reply) => self.answer_origin(now, origin, &reply, resident, out),
-            HeldReply::Walk(walk) => self.go_on(now, origin, *walk, resident, out),
+            HeldReply::Walk(walk) => {
+                let entries = self.keeper.walks.entries_now();
+                self.go_on(now, origin, *walk, entries, resident, out);
+            }
         }
     }
 
@@ -547,11 +565,13 @@ impl Shard {
         resident: &dyn Resident,
         out: &mut Outbox<Effect>,
     ) {
-        for (origin, mut walk) in self.keeper.walks.remove(&ticket).unwrap_or_default() {
+        for (origin, mut walk) in self.keeper.walks.fetched(ticket) {
             if result.is_err() {
                 walk.skip();
             }
-            self.go_on(now, origin, walk, resident, out);
+            // The record is in memory now, and may not be when its turn comes.
+            let entries = self.keeper.walks.entries_now().max(1);
+            self.go_on(now, origin, walk, entries, resident, out);
         }
         // An answer may let out what its session held back, of the same key: only after all of them.
         let mut replies = Vec::new();
@@ -613,9 +633,7 @@ impl Shard {
     /// and whoever has no answer by then would get none.
     fn refuse_rest(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
         let waiting = self.keeper.parked.all_waiting().into_iter().map(|one| one.asked.origin);
-        let walks = std::mem::take(&mut self.keeper.walks).into_values().flatten();
-        let paused = std::mem::take(&mut self.keeper.paused_walks);
-        let walks = walks.chain(paused).map(|(origin, _)| origin);
+        let walks = self.keeper.walks.take_all().into_iter().map(|(origin, _)| origin);
         for origin in waiting.chain(walks).collect::<Vec<Origin>>() {
             self.keeper.count_error(RequestError::Stopping);
             self.answer_error(now, origin, RequestError::Stopping, resident, out);
@@ -638,9 +656,7 @@ impl Shard {
     fn tick(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
         self.keeper.store.tick(now.monotonic, &mut self.keeper.disk);
         self.keeper.flush_if_due(now);
-        for (origin, walk) in std::mem::take(&mut self.keeper.paused_walks) {
-            self.go_on(now, origin, walk, resident, out);
-        }
+        self.resume_walks(now, resident, out);
         if self.keeper.resumes_writes {
             self.resume_writes(now, resident, out);
         }
@@ -669,8 +685,8 @@ impl Shard {
         for origin in late {
             self.answer_error(now, origin, RequestError::TimedOut, resident, out);
         }
-        for (origin, walk) in self.keeper.late_walks(now.monotonic) {
-            self.go_on(now, origin, walk, resident, out);
+        for (origin, walk) in self.keeper.walks.take_late(now.monotonic) {
+            self.go_on(now, origin, walk, 0, resident, out); // it tells what it has
         }
         for waiting in self.keeper.parked.late_roomless(now.monotonic) {
             // Not `-TIMEOUT`: it is known that nothing was stored.

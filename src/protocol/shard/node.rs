@@ -291,7 +291,7 @@ fn begin_walk(
         }
         _ => unreachable!("only walks come here"),
     };
-    keeper.walk(now, resident, Origin::Here(request), walk, out)
+    keeper.begin_walk(now, resident, Origin::Here(request), walk, out)
 }
 
 fn words(request: Request<'_>) -> Vec<String> {

@@ -4,8 +4,9 @@
 //! from the first step to the last is met exactly once. The keydir keeps no keys, so each is read
 //! from its record; a walk over records that are not in memory waits for each of them.
 //!
-//! A step that cannot end in time tells the keys that it has, and where to go on; one that has not
-//! looked at any fails.
+//! A step ends early when its keys take [`STEP_BYTES_MAX`], or more than its core may hold: its cursor
+//! says where the next goes on. One that cannot end in time tells the keys that it has, and where to go on; one that has not
+//! looked at any fails. How many walks share a turn: see `walks`.
 //!
 //! # What is not synced yet
 //!
@@ -41,6 +42,7 @@ use crate::protocol::wire::glob::Glob;
 use crate::protocol::wire::reply;
 use crate::storage::Fetched;
 use crate::storage::effect::Resident;
+use crate::storage::location::Location;
 
 const HASH_BITS: u32 = 49;
 
@@ -50,8 +52,8 @@ const QUESTION_WALK: u8 = 1;
 /// Entries that one step looks at, at most, over several turns.
 const STEP_MAX: u64 = 100_000;
 
-/// Entries that one turn looks at: it stays short.
-const PER_TURN: usize = 512;
+/// What the keys of one step take of memory, about: a client may ask for many steps at once.
+const STEP_BYTES_MAX: usize = 256 * 1024;
 
 /// A walk, or one step of one.
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub(super) struct Walk {
     left: u64,
     kind: Kind,
     keys: Vec<Vec<u8>>,
+    /// What the keys take of memory.
+    key_bytes: usize,
     count: i64,
     /// Only partitions of the core that was asked: it was asked through its own port.
     own_only: bool,
@@ -96,32 +100,27 @@ impl Walk {
             return Err(());
         }
         let nothing = scan.kind.is_some_and(|kind| !kind.eq_ignore_ascii_case(b"string"));
-        Ok(Self {
-            partition: PartitionId::new(partition),
-            hash,
-            seen: 0,
-            left: scan.count.clamp(1, STEP_MAX),
-            kind: Kind::Scan { pattern: scan.pattern.map(<[u8]>::to_vec), nothing },
-            keys: Vec::new(),
-            count: 0,
-            own_only,
-            unreadable: false,
-            deadline,
-            has_begun: false,
-            told_after: 0,
-        })
+        let kind = Kind::Scan { pattern: scan.pattern.map(<[u8]>::to_vec), nothing };
+        let walk = Self::new(PartitionId::new(partition), kind, deadline);
+        Ok(Self { hash, left: scan.count.clamp(1, STEP_MAX), own_only, ..walk })
     }
 
     /// A walk over the partition of a slot.
     pub(super) fn count_slot(slot: u16, deadline: Instant, partitions: Partitions) -> Self {
         let slot = Slot::new(slot);
+        Self::new(partitions.of(slot), Kind::CountSlot(slot), deadline)
+    }
+
+    /// One over everything from the start of a partition on.
+    fn new(partition: PartitionId, kind: Kind, deadline: Instant) -> Self {
         Self {
-            partition: partitions.of(slot),
+            partition,
             hash: 0,
             seen: 0,
             left: u64::MAX,
-            kind: Kind::CountSlot(slot),
+            kind,
             keys: Vec::new(),
+            key_bytes: 0,
             count: 0,
             own_only: false,
             unreadable: false,
@@ -143,7 +142,16 @@ impl Walk {
 
     /// What it takes of memory, about.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.keys.iter().map(Vec::len).sum::<usize>()
+        let pattern = match &self.kind {
+            Kind::Scan { pattern: Some(pattern), .. } => pattern.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + pattern + self.key_bytes
+    }
+
+    fn add(&mut self, key: &[u8]) {
+        self.key_bytes += size_of::<Vec<u8>>() + key.len();
+        self.keys.push(key.to_vec());
     }
 
     /// Looks at a record. Whether it tells of it: of a key that it counts or lists, also if it has no
@@ -161,10 +169,11 @@ impl Walk {
             Kind::Scan { pattern, nothing } => {
                 let matches =
                     pattern.as_ref().is_none_or(|pattern| Glob::new(pattern).matches(key));
-                if live && matches && !nothing {
-                    self.keys.push(key.to_vec());
+                let is_told = matches && !nothing;
+                if live && is_told {
+                    self.add(key);
                 }
-                matches && !nothing
+                is_told
             }
         }
     }
@@ -200,26 +209,46 @@ fn cursor_of(partition: PartitionId, hash: u64) -> u64 {
 }
 
 impl Keeper {
-    /// Goes on with a walk until it has looked at enough, or must wait for a record.
+    /// Begins with a walk, or goes on with one that another core began: behind those of this core.
+    pub(super) fn begin_walk(
+        &mut self,
+        now: Now,
+        resident: &dyn Resident,
+        origin: Origin,
+        walk: Walk,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        if self.memory_bytes() > self.node.memory_bytes_max {
+            return self.refuse(RequestError::OutOfMemory, out);
+        }
+        self.walk(now, resident, origin, walk, self.walks.entries_now(), out)
+    }
+
+    /// Goes on with a walk until it has looked at enough, at so many entries for now, or must wait
+    /// for a record.
     pub(super) fn walk(
         &mut self,
         now: Now,
         resident: &dyn Resident,
         origin: Origin,
         mut walk: Walk,
+        entries: usize,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        if self.stopping {
+            return self.refuse(RequestError::Stopping, out); // others were told that it asks no more
+        }
         // Another core may have started, and asked, before this one knows its keys.
         if let Err(error) = self.check_readable() {
-            self.count_error(error);
-            reply::error(out, error);
-            return Outcome::Done;
+            return self.refuse(error, out);
         }
         if walk.is_late(now.monotonic) {
             self.end_late_walk(walk, out);
             return Outcome::Done;
         }
-        for _ in 0..PER_TURN {
+        let room = self.node.memory_bytes_max.saturating_sub(self.memory_bytes());
+        for _ in 0..entries {
+            self.walks.spend();
             if self.node.owner(walk.partition) != self.shard {
                 if !walk.own_only {
                     self.hand_on(origin, walk);
@@ -246,35 +275,35 @@ impl Keeper {
                 let next = Some(cursor_of(walk.partition, hash));
                 return self.end_walk(origin, &walk, next, out);
             }
-            match self.store.fetch(at, resident) {
-                Fetched::Away if std::mem::take(&mut walk.unreadable) => {}
-                Fetched::Away => {
-                    let ticket = self.store.read(at, &mut self.disk);
-                    self.walks.entry(ticket).or_default().push((origin, walk));
-                    return Outcome::Parked;
-                }
-                Fetched::Damaged => {}
-                Fetched::Here(view) => {
-                    let (order, namespace) = (view.header.order, self.node.namespaces.of(view.key));
-                    let is_told = walk.visit(now, view.key, view.value);
-                    if is_told && !self.is_shown_at_once(namespace, order) {
-                        walk.told_after = walk.told_after.max(order.sequence());
-                    }
-                }
+            if !self.look_at(now, resident, at, &mut walk) {
+                let ticket = self.store.read(at, &mut self.disk);
+                self.walks.read(ticket, origin, walk);
+                return Outcome::Parked;
             }
             (walk.unreadable, walk.has_begun) = (false, true);
             walk.seen = if hash == walk.hash { walk.seen + 1 } else { 1 };
             walk.hash = hash;
-            walk.left = walk.left.saturating_sub(1);
+            let is_full = walk.key_bytes > room.min(STEP_BYTES_MAX);
+            walk.left = if is_full { 0 } else { walk.left.saturating_sub(1) };
         }
-        self.paused_walks.push((origin, walk));
+        self.walks.pause(origin, walk);
         Outcome::Parked
     }
 
-    /// Takes out the walks that wait for a record and cannot end in time.
-    pub(super) fn late_walks(&mut self, now: Instant) -> Vec<(Origin, Walk)> {
-        let waiting = self.walks.values_mut();
-        waiting.flat_map(|walks| walks.extract_if(.., |(_, walk)| walk.is_late(now))).collect()
+    /// Looks at the record of an entry. False: it must be read first.
+    fn look_at(&self, now: Now, resident: &dyn Resident, at: Location, walk: &mut Walk) -> bool {
+        match self.store.fetch(at, resident) {
+            Fetched::Away => return walk.unreadable,
+            Fetched::Damaged => {}
+            Fetched::Here(view) => {
+                let (order, namespace) = (view.header.order, self.node.namespaces.of(view.key));
+                let is_told = walk.visit(now, view.key, view.value);
+                if is_told && !self.is_shown_at_once(namespace, order) {
+                    walk.told_after = walk.told_after.max(order.sequence());
+                }
+            }
+        }
+        true
     }
 
     /// Answers a walk that has ended, when what it tells of is synced.
@@ -373,7 +402,8 @@ fn encode(walk: &Walk, out: &mut Vec<u8>) {
     out.extend_from_slice(&walk.partition.to_raw().to_le_bytes());
     out.extend_from_slice(&walk.hash.to_le_bytes());
     out.extend_from_slice(&walk.left.to_le_bytes());
-    out.extend_from_slice(&(walk.keys.len() as u32).to_le_bytes());
+    let bytes = walk.keys.iter().map(|key| 4 + key.len()).sum::<usize>();
+    out.extend_from_slice(&(bytes as u32).to_le_bytes());
     for key in &walk.keys {
         out.extend_from_slice(&(key.len() as u32).to_le_bytes());
         out.extend_from_slice(key);
@@ -398,15 +428,7 @@ fn decode(bytes: &[u8]) -> Walk {
     let partition = PartitionId::new(u16::from_le_bytes([bytes[0], bytes[1]]));
     let (hash, left) = (long(2), long(10));
     let number = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
-    let count = number(&bytes[18..]);
-    let mut rest = &bytes[22..];
-    let mut keys = Vec::new();
-    for _ in 0..count {
-        let length = number(rest) as usize;
-        let (key, after) = rest[4..].split_at(length);
-        keys.push(key.to_vec());
-        rest = after;
-    }
+    let (mut keys, rest) = bytes[22..].split_at(number(&bytes[18..]) as usize);
     let kind = match rest[0] {
         0 => Kind::CountSlot(Slot::new(u16::from_le_bytes([rest[1], rest[2]]))),
         _ => Kind::Scan {
@@ -414,20 +436,13 @@ fn decode(bytes: &[u8]) -> Walk {
             pattern: (rest[2] != 0).then(|| rest[3..].to_vec()),
         },
     };
-    Walk {
-        partition,
-        hash,
-        seen: 0,
-        left,
-        kind,
-        keys,
-        count: 0,
-        own_only: false,
-        unreadable: false,
-        deadline,
-        has_begun,
-        told_after: 0,
+    let mut walk = Walk { hash, left, has_begun, ..Walk::new(partition, kind, deadline) };
+    while !keys.is_empty() {
+        let (key, after) = keys[4..].split_at(number(keys) as usize);
+        walk.add(key);
+        keys = after;
     }
+    walk
 }
 
 #[cfg(test)]
