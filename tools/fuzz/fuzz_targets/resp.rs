@@ -17,6 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use stator::base::id::ConnectionId;
 use stator::base::limits::INLINE_BYTES_MAX;
 use stator::base::rng::Rng;
+use stator::base::time::Instant;
 use stator::base::time::Now;
 use stator::protocol::session::Executor;
 use stator::protocol::session::Outcome;
@@ -212,6 +213,7 @@ impl Executor for Echo {
     fn execute(
         &mut self,
         _now: Now,
+        _read_at: Instant,
         request: RequestId,
         protocol: Protocol,
         work: Work<'_>,
