@@ -19,8 +19,8 @@
 //!
 //! # Turns
 //!
-//! What is read is taken from images where they are kept. Reading and writing go in pieces, and the second look at the keydir takes
-//! [`SWAPS_PER_TURN`] records at a time: no turn of the shard is long.
+//! What is read is taken from images where they are kept. Reading and writing go in pieces, and the
+//! second look at the keydir takes [`SWAPS_PER_TURN`] records at a time: no turn of the shard is long.
 
 use std::collections::BTreeMap;
 

@@ -233,6 +233,25 @@ fn a_segment_that_goes_has_its_keydir_file_to_the_last() {
     assert!(going > 4, "{going} times a keydir file was there without its segment");
 }
 
+/// Buffers for batches to come, and what a compaction worked in, are for a log that is written to.
+#[test]
+fn a_log_that_rests_gives_its_memory_back() {
+    let mut world = World::new(Shape::take(&mut Input(&[24])));
+    world.settings.resident_bytes_max = 0;
+    world.start().expect("an empty directory");
+    let mut most = 0;
+    for round in 0..400 {
+        world.write(round % 3, 1500, false);
+        most = most.max(world.store.buffer_bytes());
+    }
+    world.sync();
+    world.finish_background();
+    world.step();
+    world.finish_background();
+    assert!(most > 0, "nothing was held while it was written to");
+    assert_eq!(world.store.buffer_bytes(), 0);
+}
+
 /// The second segment's first batch stays alone: the checkpoint calls it synced, and no other
 /// event need come for the first segment to go.
 #[test]
