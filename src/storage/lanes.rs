@@ -44,6 +44,12 @@ use crate::storage::segments::Stage;
 /// After a failure a lane waits so long.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// Old files that are kept for use as new segments, at most: a start removes them all.
+const RECYCLABLE_MAX: usize = 32;
+
+/// Segments that no compaction takes: the active one, and that of the last batch called synced.
+const UNTAKEN: usize = 2;
+
 /// What an operation in flight belongs to.
 #[derive(Debug)]
 enum Job {
@@ -69,8 +75,8 @@ pub(in crate::storage) struct Lanes {
     removing: bool,
     /// The segment whose removal failed last: its file may have been renamed already.
     unsure_of: Option<SegmentSlot>,
-    /// Old files kept for use as new segments: no more than are wanted ahead.
-    recyclable: Vec<File>,
+    /// Old files kept for use as new segments: see [`Store::recyclable_max`].
+    pub(in crate::storage) recyclable: Vec<File>,
     /// A segment was filled since the start.
     pub(in crate::storage) has_rolled: bool,
     compaction: Option<Box<Compaction>>,
@@ -170,6 +176,9 @@ impl Store {
         out: &mut Outbox<Effect>,
     ) {
         let job = self.lanes.jobs.remove(&ticket).expect("it was asked for");
+        if result == Err(Failure::NoSpace) {
+            self.keep_recyclable(self.settings.segments_ahead);
+        }
         match (job, result) {
             (Job::Compact, result) => self.on_compact(now, result),
             (job, Ok(_)) => self.advance(job, out),
@@ -373,7 +382,7 @@ impl Store {
         // A rename that failed may have happened; then only the unlink would not fail for ever.
         let recycle = self.lanes.unsure_of != Some(slot)
             && file_bytes == self.settings.segment_bytes
-            && self.lanes.recyclable.len() < self.settings.segments_ahead;
+            && self.lanes.recyclable.len() < self.recyclable_max();
         let kept = recycle.then(|| self.lanes.temporaries.next(id.log));
         let vanish = match kept {
             Some(to) => Bulk::Rename { from: File::Segment(id), to },
@@ -382,6 +391,27 @@ impl Store {
         let gone = Bulk::SyncDirectory { log: id.log };
         let script = Script::new([vanish, gone, Bulk::Unlink { file: File::Index(id) }]);
         self.advance(Job::Remove { slot, kept, script }, out);
+    }
+
+    /// How many old files may be kept. To fill a new one with zeros holds up the log's own writes in
+    /// the disk, so a log in which the same keys are written again and again should need none. The
+    /// kept ones take the room that garbage may take before a compaction begins, and that of the
+    /// segments that none can take yet.
+    fn recyclable_max(&self) -> usize {
+        let used = self.segments.iter().filter(|(_, segment)| segment.stage != Stage::Retired);
+        let (all, live) = used.fold((0, 0), |(all, live), (_, segment)| {
+            (all + u64::from(segment.file_bytes), live + segment.live_bytes)
+        });
+        let most = live * 100 / (100 - u64::from(self.settings.garbage_percent));
+        let room = most.saturating_sub(all) / u64::from(self.settings.segment_bytes);
+        let least = self.settings.segments_ahead + UNTAKEN;
+        (room as usize).saturating_add(least).min(RECYCLABLE_MAX.max(least))
+    }
+
+    /// The others are removed with the next clean-up.
+    fn keep_recyclable(&mut self, max: usize) {
+        let kept = max.min(self.lanes.recyclable.len());
+        self.lanes.remains.extend(self.lanes.recyclable.drain(kept..));
     }
 
     /// Goes on with the compaction, or begins one if that is worth while.
@@ -423,6 +453,7 @@ impl Store {
             }
             Next::Retire => {
                 self.retire(&compaction.victims, out);
+                self.keep_recyclable(self.recyclable_max());
                 self.lanes.arena = compaction.into_arena();
                 return;
             }

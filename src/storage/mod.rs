@@ -473,9 +473,12 @@ impl Store {
         self.keydirs.iter().map(Keydir::memory_bytes).sum()
     }
 
-    /// Bytes of segment files, and those of them that no live record uses.
+    /// Bytes of segment files, with those that stand ready to be used, and the bytes of complete
+    /// segments that no live record uses.
     pub fn disk_bytes(&self) -> (u64, u64) {
-        self.segments.iter().fold((0, 0), |(all, garbage), (_, segment)| {
+        let unused = self.lanes.prepared.len() + self.lanes.recyclable.len();
+        let unused = unused as u64 * u64::from(self.settings.segment_bytes);
+        self.segments.iter().fold((unused, 0), |(all, garbage), (_, segment)| {
             (all + u64::from(segment.file_bytes), garbage + segment.garbage_bytes())
         })
     }

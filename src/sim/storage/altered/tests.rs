@@ -252,6 +252,48 @@ fn a_log_that_rests_gives_its_memory_back() {
     assert_eq!(world.store.buffer_bytes(), 0);
 }
 
+/// What a log needs for the same keys written again and again it has after a while, in no more room
+/// than garbage may take; and it lets go of it when less is alive, or when the disk is full.
+#[test]
+fn old_segments_are_used_again_and_bounded_by_what_is_alive() {
+    let mut world = World::new(Shape::take(&mut Input(&[24])));
+    world.settings.segments_ahead = 1;
+    world.settings.garbage_percent = 80;
+    world.start().expect("an empty directory");
+    let write_all = |world: &mut World| {
+        for key in 0..KEYS {
+            world.write(key, 3500, false);
+            world.sync();
+        }
+        world.finish_background();
+    };
+    let fresh = |world: &World| {
+        let counters = world.store.counters();
+        let last = segments_of(&world.disk).last().expect("one is active").number;
+        u64::from(last) - counters.compactions - counters.recycled
+    };
+    (0..20).for_each(|_| write_all(&mut world));
+    let before = (fresh(&world), world.store.counters().compactions);
+    (0..40).for_each(|_| write_all(&mut world));
+    let after = (fresh(&world), world.store.counters().compactions);
+    assert!(after.1 > before.1 + 10, "{before:?} {after:?}");
+    assert_eq!(after.0, before.0, "segments that were written anew");
+    let live = KEYS as u64 * 4096;
+    let most = live * 100 / 20 + 6 * u64::from(world.settings.segment_bytes);
+    assert!(world.disk.used_bytes() < most, "{} of {most}", world.disk.used_bytes());
+
+    for round in 0..8 * KEYS {
+        world.write(round % KEYS, 100, false);
+    }
+    world.sync();
+    for _ in 0..10 {
+        world.step();
+        world.finish_background();
+    }
+    let used = world.disk.used_bytes();
+    assert!(used < most / 3, "{used} bytes for next to nothing");
+}
+
 /// The second segment's first batch stays alone: the checkpoint calls it synced, and no other
 /// event need come for the first segment to go.
 #[test]
