@@ -358,9 +358,9 @@ impl Store {
             lowest_order: segment.lowest_order,
             segment_bytes: segment.file_bytes,
         };
-        let bytes = std::mem::take(&mut segment.index).finish(&header);
+        let pieces = std::mem::take(&mut segment.index).finish(&header);
         let mut script = Script::new([Bulk::Unlink { file: temporary }]);
-        script.append(Script::replace_file(File::Index(segment.id), temporary, bytes));
+        script.append(Script::replace_file(File::Index(segment.id), temporary, pieces));
         self.advance(Job::Index { slot, script }, out);
     }
 
@@ -658,7 +658,7 @@ impl Store {
         self.manifest.ends.push(end);
         let temporary = self.lanes.temporaries.next(self.settings.log);
         let file = File::Manifest(self.settings.log);
-        let script = Script::replace_file(file, temporary, self.manifest.to_file());
+        let script = Script::replace_file(file, temporary, vec![self.manifest.to_file()]);
         self.advance(Job::Stop { script }, out);
     }
 }

@@ -166,7 +166,7 @@ impl Store {
         let bytes = self.manifest.to_file();
         // Where the log was cut is durable before anything that was cut off goes: of segments that
         // are missing a start believes that they were complete.
-        let mut script = Script::replace_file(File::Manifest(own), temporary, bytes);
+        let mut script = Script::replace_file(File::Manifest(own), temporary, vec![bytes]);
         let leftovers = restored.leftovers.into_iter().filter(|file| file.log() == own);
         leftovers.for_each(|file| script.push(Bulk::Unlink { file }));
         script.push(Bulk::SyncDirectory { log: own });

@@ -21,22 +21,26 @@ impl Script {
         Self { operations: operations.into_iter().collect() }
     }
 
-    /// Writes a small file so that a crash leaves the old one or the new one, whole: temporary
-    /// name, sync, rename, sync of the directory.
-    pub fn replace_file(file: File, temporary: File, bytes: Vec<u8>) -> Self {
+    /// Writes a file so that a crash leaves the old one or the new one, whole: temporary name, sync,
+    /// rename, sync of the directory. Its content is made of `pieces` that follow one another.
+    pub fn replace_file(file: File, temporary: File, pieces: Vec<Vec<u8>>) -> Self {
         let log = file.log();
-        let mut script = Self::write_and_rename(file, temporary, bytes);
+        let mut script = Self::write_and_rename(file, temporary, pieces);
         script.push(Bulk::SyncDirectory { log });
         script
     }
 
     /// The same without the sync of the directory, which the caller adds.
-    pub fn write_and_rename(file: File, temporary: File, bytes: Vec<u8>) -> Self {
-        Self::new([
-            Bulk::Write { file: temporary, offset: 0, bytes },
-            Bulk::Sync { file: temporary },
-            Bulk::Rename { from: temporary, to: file },
-        ])
+    pub fn write_and_rename(file: File, temporary: File, pieces: Vec<Vec<u8>>) -> Self {
+        let mut offset = 0;
+        let mut script = Self::new(pieces.into_iter().map(|bytes| {
+            let at = offset;
+            offset += bytes.len() as u64;
+            Bulk::Write { file: temporary, offset: at, bytes }
+        }));
+        script.push(Bulk::Sync { file: temporary });
+        script.push(Bulk::Rename { from: temporary, to: file });
+        script
     }
 
     /// Adds an operation at the end.

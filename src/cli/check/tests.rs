@@ -255,12 +255,13 @@ fn index(more: &[u64]) -> Vec<u8> {
     for order in more {
         builder.push(entry(*order, 7 * PAGE));
     }
-    builder.finish(&IndexHeader {
+    let pieces = builder.finish(&IndexHeader {
         segment: SEGMENT,
         epoch: EPOCH,
         last_batch: 4,
         cleaned_at: Order(0),
         lowest_order: Order(2),
         segment_bytes: 8 * PAGE as u32,
-    })
+    });
+    pieces.concat()
 }
