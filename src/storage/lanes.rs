@@ -224,6 +224,7 @@ impl Store {
                 self.lanes.indexing = false;
                 self.lanes.consider_compaction = true;
                 self.segments.get_mut(slot).stage = Stage::Indexed;
+                self.tell_room();
             }
             Job::CleanUp { files, .. } => {
                 self.lanes.compacting = false;
@@ -266,6 +267,7 @@ impl Store {
                 // Without a keydir file the segment is read at the next start: slower, not wrong.
                 self.lanes.indexing = false;
                 self.segments.get_mut(slot).stage = Stage::Indexed;
+                self.tell_room();
             }
             Job::CleanUp { .. } => self.lanes.compacting = false,
             Job::Remove { slot, kept, .. } => {

@@ -102,6 +102,10 @@ use crate::storage::segments::Residency;
 use crate::storage::segments::Segments;
 use crate::storage::segments::Stage;
 
+/// Complete segments without a keydir file, at most: until they have one, their batches stay in
+/// memory in any case. Where the background does not keep up, writes wait for it.
+const UNINDEXED_MAX: usize = 8;
+
 /// How a log behaves. Checked by [`Settings::check`].
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -797,6 +801,12 @@ impl Store {
         if !self.has_numbers() {
             return Err(Refusal::NoNumbers);
         }
+        let unindexed = |segment: &segments::Segment| {
+            matches!(segment.stage, Stage::Sealed | Stage::Synced) && segment.image.is_some()
+        };
+        if self.segments.iter().filter(|(_, it)| unindexed(it)).count() >= UNINDEXED_MAX {
+            return Err(self.no_room());
+        }
         let Some(next) = self.lanes.prepared.pop_front() else {
             return Err(match self.health {
                 Health::ReadOnly => Refusal::ReadOnly,
@@ -998,6 +1008,7 @@ fn batch_length(record_length: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::base::id::SegmentId;
+    use crate::storage::effect::Done;
     use crate::storage::record::SEQUENCE_MAX;
 
     /// It would be a panic at every write.
@@ -1010,21 +1021,74 @@ mod tests {
             (SEQUENCE_MAX - most, Err(Refusal::NoNumbers)),
             (SEQUENCE_MAX - most - 1, Ok(SEQUENCE_MAX - most)),
         ] {
-            let mut store = Store::new(settings.clone(), 7);
+            let mut store = open_store(&settings, 1);
             store.commit = Commit::new(settings.commit, 1, last);
-            store.keydirs = vec![Keydir::default()];
-            store.lanes.prepared.push_back(SegmentId { log: settings.log, number: 1 });
-            store.health = Health::Open;
-            let write = Write {
-                partition: PartitionId::new(0),
-                hash: 1,
-                tombstone: false,
-                key: b"key",
-                value: b"value",
-                replaces: None,
-            };
-            let appended = store.append(Instant::START, write, &mut Outbox::default());
+            let appended = store.append(Instant::START, a_write(b"value"), &mut Outbox::default());
             assert_eq!(appended.map(|appended| appended.sequence), expected, "after {last}");
+        }
+    }
+
+    /// Their batches are memory that no budget counts.
+    #[test]
+    fn writes_wait_for_keydir_files_that_are_not_written() {
+        let settings = Settings { segment_bytes: 1 << 16, ..Settings::new(LogId::new(1), 16) };
+        let mut store = open_store(&settings, 100);
+        let mut out = Outbox::default();
+        let mut asked = VecDeque::new();
+        while let Ok(appended) = store.append(Instant::START, a_write(&[7; 9000]), &mut out) {
+            assert!(appended.sequence < 1000, "it never waits");
+            store.want_sync();
+            store.flush(Instant::START, &mut out);
+            perform_writes(&mut store, &mut out, &mut asked);
+        }
+        let images = store.segments.iter().filter(|(_, segment)| segment.image.is_some());
+        assert_eq!(images.count(), UNINDEXED_MAX + 1, "with the active one");
+        assert!(store.lanes.prepared.len() > 50);
+
+        while store.next_notice() != Some(Notice::Room) {
+            let ticket = asked.pop_front().expect("it was asked to write a keydir file");
+            let event = Event::Bulk { ticket, result: Ok(Done::Ok) };
+            store.handle(Instant::START, event, &mut out);
+            perform_writes(&mut store, &mut out, &mut asked);
+        }
+        assert!(store.append(Instant::START, a_write(&[7; 9000]), &mut out).is_ok());
+    }
+
+    /// Ends all writes of batches, and notes what is asked of the background.
+    fn perform_writes(store: &mut Store, out: &mut Outbox<Effect>, asked: &mut VecDeque<Ticket>) {
+        let effects: Vec<Effect> = out.drain().collect();
+        for effect in effects {
+            match effect {
+                Effect::Append { ticket, .. } => {
+                    let event = Event::Appended { ticket, result: Ok(()) };
+                    store.handle(Instant::START, event, out);
+                    perform_writes(store, out, asked);
+                }
+                Effect::Bulk { ticket, .. } => asked.push_back(ticket),
+                _ => {}
+            }
+        }
+    }
+
+    /// A log in which nothing was written, with so many segments prepared.
+    fn open_store(settings: &Settings, prepared: u32) -> Store {
+        let mut store = Store::new(settings.clone(), 7);
+        store.commit = Commit::new(settings.commit, 1, 0);
+        store.keydirs = vec![Keydir::default()];
+        let log = settings.log;
+        store.lanes.prepared.extend((1..=prepared).map(|number| SegmentId { log, number }));
+        (store.opening, store.health) = (None, Health::Open);
+        store
+    }
+
+    fn a_write(value: &[u8]) -> Write<'_> {
+        Write {
+            partition: PartitionId::new(0),
+            hash: 1,
+            tombstone: false,
+            key: b"key",
+            value,
+            replaces: None,
         }
     }
 }
