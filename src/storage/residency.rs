@@ -17,8 +17,9 @@ use crate::storage::segments::Residency;
 use crate::storage::segments::Segment;
 use crate::storage::segments::Stage;
 
-/// An image is kept if it takes at most so much more memory than the file has bytes.
-const KEPT_EXTRA_ONE_IN: u64 = 16;
+/// An image is kept if it takes at most so much more memory than the file has bytes: each batch takes
+/// a page more, and under load none is shorter than a few pages.
+const KEPT_EXTRA_ONE_IN: u64 = 4;
 
 impl Store {
     /// At a start: the newest segments become resident, as far as the budget goes.
@@ -54,7 +55,11 @@ impl Store {
         slot: SegmentSlot,
         out: &mut Outbox<Effect>,
     ) {
-        let bytes = u64::from(self.segments.get(slot).file_bytes);
+        let segment = self.segments.get(slot);
+        let file_bytes = u64::from(segment.file_bytes);
+        let memory = segment.image.as_ref().map(|image| image.bytes() as u64);
+        let kept = memory.filter(|memory| *memory <= file_bytes + file_bytes / KEPT_EXTRA_ONE_IN);
+        let bytes = kept.unwrap_or(0).max(file_bytes);
         while self.resident_bytes() + bytes > self.settings.resident_bytes_max {
             let resident = self.segments.iter().filter(|(_, segment)| segment.is_resident());
             let coldest = resident.map(|(slot, segment)| (segment.take_hits(), slot)).min();
@@ -63,8 +68,7 @@ impl Store {
         }
         self.commit.keep_spare_bytes(self.room_for_spares().saturating_sub(bytes));
         let segment = self.segments.get_mut(slot);
-        let memory = segment.image.as_ref().map(|image| image.bytes() as u64);
-        if memory.is_some_and(|memory| memory <= bytes + bytes / KEPT_EXTRA_ONE_IN) {
+        if kept.is_some() {
             segment.residency = Residency::Kept;
         } else {
             segment.residency = Residency::Asked;
@@ -114,11 +118,16 @@ impl Store {
     }
 
     fn resident_bytes(&self) -> u64 {
-        let resident = |segment: &Segment| segment.residency != Residency::Cold;
-        self.segments
-            .iter()
-            .filter(|(_, segment)| resident(segment))
-            .map(|(_, segment)| u64::from(segment.file_bytes))
-            .sum()
+        self.segments.iter().map(|(_, segment)| resident_bytes_of(segment)).sum()
+    }
+}
+
+/// What a segment takes of the budget.
+fn resident_bytes_of(segment: &Segment) -> u64 {
+    let file_bytes = u64::from(segment.file_bytes);
+    match (segment.residency, &segment.image) {
+        (Residency::Cold, _) => 0,
+        (Residency::Kept, Some(image)) => file_bytes.max(image.bytes() as u64),
+        _ => file_bytes,
     }
 }

@@ -140,11 +140,13 @@ impl Segment {
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     batches: Vec<(u32, Arc<AlignedBuffer>)>,
+    bytes: usize,
 }
 
 impl Image {
     /// Adds the next batch, which stands at `offset`.
     pub fn push(&mut self, offset: u32, batch: Arc<AlignedBuffer>) {
+        self.bytes += batch.memory_bytes();
         self.batches.push((offset, batch));
     }
 
@@ -180,7 +182,7 @@ impl Image {
 
     /// Its size in memory, in bytes: more than in the file, where batches are short.
     pub fn bytes(&self) -> usize {
-        self.batches.iter().map(|(_, batch)| batch.memory_bytes()).sum()
+        self.bytes
     }
 }
 
