@@ -4,6 +4,7 @@
 //! the medians of their rounds, so that a slow minute hits both.
 
 use std::fs::File;
+use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 use crate::args::{Cli, CompareArgs, RunArgs, Side};
+use crate::cpu::children_of;
 use crate::report::Report;
 use crate::run;
 
@@ -130,22 +132,35 @@ fn options(load: &RunArgs, side: &Side, round: u32) -> RunArgs {
     }
 }
 
-/// A process that stands still as long as this lives.
-struct Paused(Pid);
+/// A process and its children, which stand still as long as this lives.
+struct Paused(Vec<Pid>);
 
 impl Paused {
     fn new(pid: u32) -> Result<Self, String> {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("0 is not a process")?;
-        kill_process(pid, Signal::STOP)
-            .map_err(|error| format!("cannot stop process {}: {error}", pid.as_raw_nonzero()))?;
-        Ok(Self(pid))
+        let mut paused = Self(Vec::new());
+        paused.stop(pid).map_err(|error| format!("cannot stop process {pid}: {error}"))?;
+        for child in children_of(pid) {
+            // It may have ended meanwhile.
+            let _ = paused.stop(child);
+        }
+        Ok(paused)
+    }
+
+    fn stop(&mut self, pid: u32) -> io::Result<()> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("0 is not a process"))?;
+        kill_process(pid, Signal::STOP)?;
+        self.0.push(pid);
+        Ok(())
     }
 }
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = kill_process(self.0, Signal::CONT);
+        for pid in &self.0 {
+            // It may have ended by itself.
+            let _ = kill_process(*pid, Signal::CONT);
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-/// CPU time of all threads of a process since they began.
+/// CPU time of all threads of a process and of its children since they began: a server that forks to
+/// tidy up its log does so for its clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CpuTime {
     /// Nanoseconds on a core, by the scheduler's own count.
@@ -24,11 +25,22 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Of the process with this number.
-    ///
+    /// Of the process with this number, of its children that run, and of those that have ended.
+    pub fn of(process: u32) -> io::Result<Self> {
+        let mut time = Self::of_one(process)?;
+        // One that ends meanwhile is counted next time, as one that has ended.
+        for child in children_of(process).into_iter().filter_map(|it| Self::of_one(it).ok()) {
+            time.run_ns += child.run_ns;
+            time.wait_ns += child.wait_ns;
+            time.user_ticks += child.user_ticks;
+            time.system_ticks += child.system_ticks;
+        }
+        Ok(time)
+    }
+
     /// `run_ns` is the process's own clock, which keeps the time of threads that have ended; the
     /// kernel keeps no such sum of `wait_ns`, which therefore is of the threads that still run.
-    pub fn of(process: u32) -> io::Result<Self> {
+    fn of_one(process: u32) -> io::Result<Self> {
         let pid = i32::try_from(process).map_err(io::Error::other)?;
         let clock = clock_getcpuclockid(Pid::from_raw(pid))?;
         let run_ns = Duration::from(clock_gettime(clock)?).as_nanos() as u64;
@@ -40,9 +52,14 @@ impl CpuTime {
             }
         }
         let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-        let (user_ticks, system_ticks) = ticks_in(&stat)
+        let [user, system, ended_user, ended_system] = ticks_in(&stat)
             .ok_or_else(|| io::Error::other(format!("/proc/{process}/stat is not understood")))?;
-        Ok(Self { run_ns, wait_ns, user_ticks, system_ticks })
+        Ok(Self {
+            run_ns: run_ns + (ended_user + ended_system) * TICK_NS,
+            wait_ns,
+            user_ticks: user + ended_user,
+            system_ticks: system + ended_system,
+        })
     }
 
     /// What was used between `earlier` and this, for so many operations in so many nanoseconds.
@@ -77,18 +94,34 @@ pub struct Usage {
     pub waiting: f64,
 }
 
-/// Fields 14 and 15; the name before them is in brackets and may contain anything.
-fn ticks_in(stat: &str) -> Option<(u64, u64)> {
+/// Those that run now.
+pub fn children_of(process: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else { return Vec::new() };
+    let lists =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Fields 14 to 17: own and ended children's, each in user mode and in the kernel. The name before
+/// them is in brackets and may contain anything.
+fn ticks_in(stat: &str) -> Option<[u64; 4]> {
     let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    let mut fields = after_name.split_whitespace().skip(11).map(|field| field.parse().ok());
+    Some([fields.next()??, fields.next()??, fields.next()??, fields.next()??])
 }
 
 /// Linux shows 100 ticks a second to programs on every architecture of today.
 const TICK_US: f64 = 10_000.0;
+const TICK_NS: u64 = 10_000_000;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
     use std::thread;
     use std::time::Instant;
 
@@ -98,8 +131,8 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 1 0 0 0 123 45 0 0 20 0 1 0 9 0 0";
-        assert_eq!(ticks_in(stat), Some((123, 45)));
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 1 0 0 0 123 45 6 7 20 0 1 0 9 0 0";
+        assert_eq!(ticks_in(stat), Some([123, 45, 6, 7]));
         assert_eq!(ticks_in("7 (short) S 1"), None);
     }
 
@@ -118,6 +151,33 @@ mod tests {
         assert!(used > 0);
         let after = CpuTime::of(this).expect("there is a /proc").run_ns;
         assert!(after - before >= used, "{before} to {after}, of which the thread {used}");
+    }
+
+    /// Through `sh`, so that the child is another process's: those of the tests beside this one are
+    /// this process's own.
+    #[test]
+    fn a_child_counts_while_it_runs_and_when_it_has_ended() {
+        let script = "sh -c 'while :; do :; done' & read line; kill $!; wait $!; echo; read line";
+        let mut parent = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let id = parent.id();
+        let used = || CpuTime::of(id).expect("it waits for a line").run_ns;
+        while used() < 50_000_000 {
+            thread::yield_now();
+        }
+        assert_eq!(children_of(id).len(), 1);
+        let mut stdin = parent.stdin.take().expect("it was asked for");
+        let mut stdout = parent.stdout.take().expect("it was asked for");
+        stdin.write_all(b"\n").expect("it reads");
+        stdout.read_exact(&mut [0]).expect("it says when the child has ended");
+        assert!(children_of(id).is_empty());
+        assert!(used() >= 40_000_000, "ticks are coarse, but not so");
+        drop(stdin);
+        parent.wait().expect("its input has ended");
     }
 
     #[test]
