@@ -171,7 +171,19 @@ fn write_back(file: &fs::File, offset: u64, length: usize) -> io::Result<()> {
     // SAFETY: no memory is passed, and `file` keeps its descriptor open.
     #[allow(unsafe_code)]
     let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, flags) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    match result {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if is_unsupported(&error) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// Whether the call is not to be had here: then all of it goes with the sync.
+fn is_unsupported(error: &io::Error) -> bool {
+    let without = [Errno::NOSYS, Errno::PERM, Errno::SPIPE, Errno::INVAL];
+    Errno::from_io_error(error).is_some_and(|errno| without.contains(&errno))
 }
 
 async fn sync(path: &Path) -> Result<(), GlommioError<()>> {

@@ -137,7 +137,9 @@ impl IndexBuilder {
 
     /// The whole keydir file, in pieces that follow one another.
     pub fn finish(mut self, header: &IndexHeader) -> Vec<Vec<u8>> {
-        self.piece();
+        if self.pieces.is_empty() {
+            self.piece();
+        }
         let length: usize = self.pieces.iter().map(Vec::len).sum();
         let count = ((length - HEADER_BYTES) / INDEX_ENTRY_BYTES) as u64;
         let head = &mut self.pieces[0][..HEADER_BYTES];

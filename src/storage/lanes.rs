@@ -54,7 +54,7 @@ const UNTAKEN: usize = 2;
 #[derive(Debug)]
 enum Job {
     Prepare { segment: SegmentId, temporary: File, script: Script },
-    Index { slot: SegmentSlot, script: Script },
+    Index { slot: SegmentSlot, temporary: File, script: Script },
     Compact,
     CleanUp { files: Vec<File>, script: Script },
     Remove { slot: SegmentSlot, kept: Option<File>, script: Script },
@@ -177,7 +177,9 @@ impl Store {
     ) {
         let job = self.lanes.jobs.remove(&ticket).expect("it was asked for");
         if result == Err(Failure::NoSpace) {
-            self.keep_recyclable(self.settings.segments_ahead);
+            // A copy has no other room than theirs, and will make more.
+            let compacts = matches!(job, Job::Compact);
+            self.keep_recyclable(if compacts { 0 } else { self.settings.segments_ahead });
         }
         match (job, result) {
             (Job::Compact, result) => self.on_compact(now, result),
@@ -263,9 +265,12 @@ impl Store {
                 }
                 self.tell_start();
             }
-            Job::Index { slot, .. } => {
+            Job::Index { slot, temporary, .. } => {
                 // Without a keydir file the segment is read at the next start: slower, not wrong.
                 self.lanes.indexing = false;
+                if temporary.log() == self.settings.log {
+                    self.lanes.remains.push(temporary);
+                }
                 self.segments.get_mut(slot).stage = Stage::Indexed;
                 self.tell_room();
             }
@@ -332,18 +337,19 @@ impl Store {
         self.advance(Job::Prepare { segment, temporary, script }, out);
     }
 
-    /// Writes the keydir file of a segment that is complete and synced: of the own log first, for
-    /// until then their batches stay in memory.
+    /// Writes the keydir file of a segment that is complete and synced: first of those whose batches
+    /// stay in memory until then, for writes may wait for that; then of the own log.
     fn begin_index(&mut self, out: &mut Outbox<Effect>) {
         if self.lanes.indexing {
             return;
         }
         let own = self.settings.log;
         let synced = |segment: &Segment| segment.stage == Stage::Synced;
-        let of_own = self.segments.find(|segment| synced(segment) && segment.id.log == own);
+        let in_memory = self.segments.find(|segment| synced(segment) && segment.image.is_some());
+        let of_own = || self.segments.find(|segment| synced(segment) && segment.id.log == own);
         // A stop does not wait for those of adopted logs: the next start can do without.
         let of_any = || self.segments.find(synced).filter(|_| !self.lanes.stopping);
-        let Some(slot) = of_own.or_else(of_any) else { return };
+        let Some(slot) = in_memory.or_else(of_own).or_else(of_any) else { return };
         self.lanes.indexing = true;
         let SegmentId { log, number } = self.segments.get(slot).id;
         // Several shards write to an adopted log, each for other segments.
@@ -363,7 +369,7 @@ impl Store {
         let pieces = std::mem::take(&mut segment.index).finish(&header);
         let mut script = Script::new([Bulk::Unlink { file: temporary }]);
         script.append(Script::replace_file(File::Index(segment.id), temporary, pieces));
-        self.advance(Job::Index { slot, script }, out);
+        self.advance(Job::Index { slot, temporary, script }, out);
     }
 
     /// Removes a retired segment that nobody reads, or keeps its file for use as a new one. The
@@ -377,6 +383,7 @@ impl Store {
         let Some(slot) = self.segments.find(gone) else { return };
         self.lanes.removing = true;
         self.drop_resident(slot, out);
+        self.drop_image(slot);
         let (id, file_bytes) = {
             let segment = self.segments.get(slot);
             (segment.id, segment.file_bytes)
@@ -454,7 +461,7 @@ impl Store {
                 self.send_due_batch(out);
             }
             Next::Retire => {
-                self.retire(&compaction.victims, out);
+                self.retire(&compaction.victims);
                 self.keep_recyclable(self.recyclable_max());
                 self.lanes.arena = compaction.into_arena();
                 return;
@@ -592,16 +599,15 @@ impl Store {
         self.advance(Job::CleanUp { files, script }, out);
     }
 
-    fn retire(&mut self, victims: &[SegmentSlot], out: &mut Outbox<Effect>) {
+    fn retire(&mut self, victims: &[SegmentSlot]) {
         self.counters.compactions += 1;
         self.lanes.consider_compaction = true;
         for slot in victims {
             let segment = self.segments.get_mut(*slot);
             assert_eq!(segment.live_bytes, 0, "{}: all its records were copied", segment.id);
             let own = segment.id.log == self.settings.log;
+            // Its memory goes with its removal, one after the other: of all at once it takes long.
             segment.stage = if own { Stage::Retired } else { Stage::Released };
-            self.drop_resident(*slot, out);
-            self.drop_image(*slot);
         }
     }
 

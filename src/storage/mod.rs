@@ -1008,7 +1008,9 @@ fn batch_length(record_length: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::base::id::SegmentId;
+    use crate::storage::effect::Bulk;
     use crate::storage::effect::Done;
+    use crate::storage::effect::File;
     use crate::storage::record::SEQUENCE_MAX;
 
     /// It would be a panic at every write.
@@ -1046,7 +1048,7 @@ mod tests {
         assert!(store.lanes.prepared.len() > 50);
 
         while store.next_notice() != Some(Notice::Room) {
-            let ticket = asked.pop_front().expect("it was asked to write a keydir file");
+            let (ticket, _) = asked.pop_front().expect("it was asked to write a keydir file");
             let event = Event::Bulk { ticket, result: Ok(Done::Ok) };
             store.handle(Instant::START, event, &mut out);
             perform_writes(&mut store, &mut out, &mut asked);
@@ -1054,8 +1056,76 @@ mod tests {
         assert!(store.append(Instant::START, a_write(&[7; 9000]), &mut out).is_ok());
     }
 
+    /// Those whose batches are in memory, for which writes may wait.
+    #[test]
+    fn new_segments_have_their_keydir_files_before_old_ones() {
+        let settings = Settings { segment_bytes: 1 << 16, ..Settings::new(LogId::new(1), 16) };
+        let mut store = open_store(&settings, 0);
+        for number in 1..=20 {
+            let id = SegmentId { log: settings.log, number };
+            store.segments.add(segments::Segment::new(id, 1 << 16, 1, Stage::Synced));
+        }
+        let new = (21..=40).map(|number| SegmentId { log: settings.log, number });
+        store.lanes.prepared.extend(new);
+        let (mut out, mut asked) = (Outbox::default(), VecDeque::new());
+        write_segments(&mut store, &[7; 7000], &mut out, &mut asked);
+        let mut named = Vec::new();
+        while named.len() < 6 {
+            let (ticket, operation) = asked.pop_front().expect("there are more to write");
+            if let Bulk::Rename { to: File::Index(segment), .. } = operation {
+                named.push(segment.number);
+            }
+            let event = Event::Bulk { ticket, result: Ok(Done::Ok) };
+            store.handle(Instant::START, event, &mut out);
+            perform_writes(&mut store, &mut out, &mut asked);
+        }
+        assert_eq!(named, [1, 21, 22, 23, 2, 3], "the first was begun before there were others");
+    }
+
+    /// An image is a little longer than its file, and must not be too long for that.
+    #[test]
+    fn a_budget_of_one_segment_is_enough_for_one() {
+        let default = Settings::new(LogId::new(1), 16);
+        let settings = Settings {
+            segment_bytes: 1 << 16,
+            commit: commit::Settings { batch_bytes: 16_384, ..default.commit },
+            resident_bytes_max: 1 << 16,
+            ..default
+        };
+        let mut store = open_store(&settings, 20);
+        let (mut out, mut asked) = (Outbox::default(), VecDeque::new());
+        write_segments(&mut store, &[7; 15_000], &mut out, &mut asked);
+        while let Some((ticket, _)) = asked.pop_front() {
+            let event = Event::Bulk { ticket, result: Ok(Done::Ok) };
+            store.handle(Instant::START, event, &mut out);
+            perform_writes(&mut store, &mut out, &mut asked);
+        }
+        let resident = store.segments.iter().filter(|(_, it)| it.residency != Residency::Cold);
+        assert_eq!(resident.count(), 1);
+    }
+
+    /// Appends, one record a batch, until four segments were begun.
+    fn write_segments(
+        store: &mut Store,
+        value: &[u8],
+        out: &mut Outbox<Effect>,
+        asked: &mut VecDeque<(Ticket, Bulk)>,
+    ) {
+        let prepared = store.lanes.prepared.len();
+        while store.lanes.prepared.len() > prepared - 4 {
+            store.append(Instant::START, a_write(value), out).expect("there is room");
+            store.want_sync();
+            store.flush(Instant::START, out);
+            perform_writes(store, out, asked);
+        }
+    }
+
     /// Ends all writes of batches, and notes what is asked of the background.
-    fn perform_writes(store: &mut Store, out: &mut Outbox<Effect>, asked: &mut VecDeque<Ticket>) {
+    fn perform_writes(
+        store: &mut Store,
+        out: &mut Outbox<Effect>,
+        asked: &mut VecDeque<(Ticket, Bulk)>,
+    ) {
         let effects: Vec<Effect> = out.drain().collect();
         for effect in effects {
             match effect {
@@ -1064,7 +1134,7 @@ mod tests {
                     store.handle(Instant::START, event, out);
                     perform_writes(store, out, asked);
                 }
-                Effect::Bulk { ticket, .. } => asked.push_back(ticket),
+                Effect::Bulk { ticket, operation } => asked.push_back((ticket, operation)),
                 _ => {}
             }
         }

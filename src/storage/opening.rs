@@ -164,11 +164,16 @@ impl Store {
         self.commit = Commit::new(self.settings.commit, self.manifest.epoch, last);
         let temporary = self.lanes.temporaries.next(own);
         let bytes = self.manifest.to_file();
+        let leftovers = restored.leftovers.into_iter().filter(|file| file.log() == own);
+        let (unnamed, named): (Vec<File>, Vec<File>) =
+            leftovers.partition(|file| matches!(file, File::Temporary { .. }));
+        // They mean nothing to any start, and a full disk may have no room before they go.
+        let unlink = |file| Bulk::Unlink { file };
+        let mut script = Script::new(unnamed.into_iter().map(unlink));
         // Where the log was cut is durable before anything that was cut off goes: of segments that
         // are missing a start believes that they were complete.
-        let mut script = Script::replace_file(File::Manifest(own), temporary, vec![bytes]);
-        let leftovers = restored.leftovers.into_iter().filter(|file| file.log() == own);
-        leftovers.for_each(|file| script.push(Bulk::Unlink { file }));
+        script.append(Script::replace_file(File::Manifest(own), temporary, vec![bytes]));
+        named.into_iter().for_each(|file| script.push(unlink(file)));
         script.push(Bulk::SyncDirectory { log: own });
         script
     }

@@ -58,8 +58,13 @@ impl Store {
         let segment = self.segments.get(slot);
         let file_bytes = u64::from(segment.file_bytes);
         let memory = segment.image.as_ref().map(|image| image.bytes() as u64);
-        let kept = memory.filter(|memory| *memory <= file_bytes + file_bytes / KEPT_EXTRA_ONE_IN);
+        let most =
+            (file_bytes + file_bytes / KEPT_EXTRA_ONE_IN).min(self.settings.resident_bytes_max);
+        let kept = memory.filter(|memory| *memory <= most);
         let bytes = kept.unwrap_or(0).max(file_bytes);
+        if bytes > self.settings.resident_bytes_max {
+            return;
+        }
         while self.resident_bytes() + bytes > self.settings.resident_bytes_max {
             let resident = self.segments.iter().filter(|(_, segment)| segment.is_resident());
             let coldest = resident.map(|(slot, segment)| (segment.take_hits(), slot)).min();
@@ -127,7 +132,7 @@ fn resident_bytes_of(segment: &Segment) -> u64 {
     let file_bytes = u64::from(segment.file_bytes);
     match (segment.residency, &segment.image) {
         (Residency::Cold, _) => 0,
-        (Residency::Kept, Some(image)) => file_bytes.max(image.bytes() as u64),
-        _ => file_bytes,
+        (_, Some(image)) => file_bytes.max(image.bytes() as u64),
+        (_, None) => file_bytes,
     }
 }

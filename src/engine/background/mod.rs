@@ -59,8 +59,9 @@ const UNANSWERED_MAX: usize = 256;
 /// lock, and it says so only in its trace.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
-/// Threads for calls that wait: names, zeros, one map that is read in, and one that is taken down.
-const BLOCKING_THREADS: usize = 4;
+/// Threads for calls that wait: names, zeros, long writes of several shards, one map that is read in,
+/// and one that is taken down.
+const BLOCKING_THREADS: usize = 8;
 
 /// Below that of the shards, beside which it runs where there are not more cores. On a core that
 /// writes as fast as it can it needs 7 % of the time; the lowest priority would be given 1.5 %.
