@@ -5,6 +5,7 @@
 //! also waits for the next event. So under load a turn serves many requests for one system call,
 //! and a lone request costs two.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -14,8 +15,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
+use ahash::AHashSet;
 use smallvec::SmallVec;
 
+use crate::base::id::ConnectionId;
 use crate::base::id::LogId;
 use crate::base::id::ShardId;
 use crate::base::outbox::Outbox;
@@ -46,6 +49,10 @@ const TURN_MAX: usize = 1024;
 
 /// Pieces of input that the machine is shown before it receives them: more do not stay near.
 const FORESEEN_MAX: usize = 64;
+
+/// Pieces of input that may wait for the next turn: they hold buffers that all connections need. When
+/// there are more, a turn takes them all.
+const DEFERRED_MAX: usize = 64;
 
 /// Reads that were answered at once in one turn: each may lead to the next.
 const READY_MAX: usize = 256;
@@ -162,6 +169,10 @@ pub(super) struct ShardLoop<M> {
     control: Arc<Control>,
     gauges: Arc<Gauges>,
     tell: Box<dyn FnMut(News)>,
+    /// Input that waits for the next turn: its connection has had its piece of this one.
+    deferred: VecDeque<Completion>,
+    /// Connections that have had a piece of this turn.
+    served: AHashSet<ConnectionId>,
     /// Something was delivered since the last turn ended.
     eventful: bool,
     serving: bool,
@@ -193,6 +204,8 @@ impl<M: Machine> ShardLoop<M> {
             control: setup.control,
             gauges: setup.gauges,
             tell: setup.tell,
+            deferred: VecDeque::new(),
+            served: AHashSet::new(),
             eventful: false,
             serving: false,
             stopping: false,
@@ -231,11 +244,16 @@ impl<M: Machine> ShardLoop<M> {
 
     /// Delivers everything that is at hand.
     fn turn(&mut self, completions: &mut Vec<Completion>, eventfd: &Rc<OwnedFd>) {
+        let takes_all = self.deferred.len() > DEFERRED_MAX;
+        completions.extend(self.deferred.drain(..));
         self.hands.ring.completions(completions, TURN_MAX);
         self.foresee(completions);
+        self.served.clear();
         for completion in completions.drain(..) {
             if completion.token == Token::Notified {
                 self.hands.ring.read(Token::Notified, eventfd, vec![0; 8], 0, u64::MAX);
+            } else if !takes_all && self.must_wait(&completion) {
+                self.deferred.push_back(completion);
             } else {
                 self.on_completion(completion);
             }
@@ -268,6 +286,14 @@ impl<M: Machine> ShardLoop<M> {
             self.over |= matches!(news, News::Failed(_) | News::Stopped);
             (self.tell)(news);
         }
+    }
+
+    /// Whether it is more input of a connection that has had its piece of this turn: one that sends
+    /// thousands of requests at once must not hold up those that send one. What follows in the same
+    /// turn waits behind it, so that a connection's input stays in order.
+    fn must_wait(&mut self, completion: &Completion) -> bool {
+        let Token::Receive(connection) = completion.token else { return false };
+        !self.served.insert(connection)
     }
 
     /// Shows the machine what it is about to receive.
@@ -396,7 +422,7 @@ impl<M: Machine> ShardLoop<M> {
         let now = self.clock.monotonic();
         let deadline = [self.machine.deadline(), self.hands.deadline(now)];
         let timeout = deadline.into_iter().flatten().min().map(|at| at.since(now));
-        if self.hands.has_ready() || timeout.is_some_and(|left| left.is_zero()) {
+        if self.has_ready() || timeout.is_some_and(|left| left.is_zero()) {
             return self.hands.ring.submit();
         }
         if self.hands.mesh.would_spin() {
@@ -406,7 +432,7 @@ impl<M: Machine> ShardLoop<M> {
             mesh.spin(|| clock.monotonic(), || ring.has_completions() || lane.has_answers());
         }
         self.hands.mesh.bell(self.shard).sleep();
-        let busy = self.hands.has_ready() || self.control.get() == Wish::Die;
+        let busy = self.has_ready() || self.control.get() == Wish::Die;
         let unheard = match self.control.get() {
             Wish::Serve => !self.serving,
             Wish::Stop => !self.stopping,
@@ -419,6 +445,11 @@ impl<M: Machine> ShardLoop<M> {
         };
         self.hands.mesh.bell(self.shard).awake();
         result
+    }
+
+    /// Whether there is something to do before the kernel tells anything.
+    fn has_ready(&self) -> bool {
+        !self.deferred.is_empty() || self.hands.has_ready()
     }
 
     fn count(&mut self, now: Instant) {

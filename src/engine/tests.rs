@@ -6,7 +6,9 @@ use std::io::BufReader;
 use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::net::Shutdown;
+use std::net::TcpListener;
 use std::net::TcpStream;
 
 use super::*;
@@ -26,7 +28,8 @@ use crate::storage::effect::Resident;
 
 /// Answers lines: `PING`; `DOOR`; `BIG n`, n bytes; `QUIT`, and closes; `HOLD`, and reads nothing
 /// for 20 ms; `FAR`, by the next shard's hand; `LATE`, after 20 ms; `READ n`, nothing, and reads of
-/// that log; `RELEASE n`, nothing, and needs nothing of that log.
+/// that log; `RELEASE n`, nothing, and needs nothing of that log; `STALL port`, nothing, and stands
+/// still until somebody who listens there closes; `PIECES`, how many pieces of input have come.
 struct Double {
     own: ShardId,
     shards: u16,
@@ -35,6 +38,7 @@ struct Double {
     /// Answers that are owed to each client, and those whose client sends no more.
     owed: BTreeMap<ConnectionId, usize>,
     ended: Vec<ConnectionId>,
+    pieces: usize,
     fail: bool,
     stopping: bool,
 }
@@ -43,7 +47,7 @@ impl Double {
     fn new(own: ShardId, shards: u16) -> Self {
         let (clients, held) = Default::default();
         let (owed, ended) = Default::default();
-        Self { own, shards, clients, held, owed, ended, fail: false, stopping: false }
+        Self { own, shards, clients, held, owed, ended, pieces: 0, fail: false, stopping: false }
     }
 
     fn lines(&mut self, now: Now, connection: ConnectionId, out: &mut Outbox<Effect>) {
@@ -92,6 +96,12 @@ impl Double {
                 let read = disk::Effect::Read { ticket, segment, offset: 0, length: 1 };
                 out.push(Effect::Disk(read));
             }
+            ("STALL", port) => {
+                let mut there =
+                    connect((Ipv4Addr::LOCALHOST, port.parse().expect("a port")).into());
+                there.read_to_end(&mut Vec::new()).expect("it is closed well");
+            }
+            ("PIECES", _) => send(out, connection, format!("{}\n", self.pieces).as_bytes()),
             ("RELEASE", log) => out.push(Effect::Released(first_segment(log).log)),
             (other, _) => panic!("{other}"),
         }
@@ -126,6 +136,7 @@ impl Machine for Double {
                 self.clients.insert(connection, (peer, Vec::new()));
             }
             Event::Received { connection, bytes } => {
+                self.pieces += 1;
                 self.clients.get_mut(&connection).expect("it is connected").1.extend(bytes);
                 self.lines(now, connection, out);
             }
@@ -282,6 +293,29 @@ fn a_client_that_never_reads_is_closed_and_bothers_nobody() {
     assert!(engine.counters()[0].bytes_sent < 64_000_000);
     other.get_mut().write_all(b"PING\n").expect("it is open");
     assert_eq!(read_line(&mut other), "+PONG");
+}
+
+/// Four pieces of one client are there when that of the other comes.
+#[test]
+fn a_client_that_sends_much_at_once_does_not_hold_up_another() {
+    let scratch = Scratch::new();
+    let engine = start(&config(&scratch, 1)).expect("it starts");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    let mut greedy = connect(engine.addresses().shared);
+    let mut modest = BufReader::new(connect(engine.addresses().shared));
+    modest.get_mut().write_all(b"PING\n").expect("it is open");
+    assert_eq!(read_line(&mut modest), "+PONG");
+
+    greedy.write_all(format!("STALL {port}\n").as_bytes()).expect("it is open");
+    let (stalled, _) = listener.accept().expect("it connects");
+    greedy.write_all(&[b' '; 60_000]).expect("it is open");
+    modest.get_mut().write_all(b"PIECES\n").expect("it is open");
+    drop(stalled);
+    // Before them: PING, STALL and one of the four.
+    assert_eq!(read_line(&mut modest), "4");
+    greedy.write_all(b"PING\n").expect("it is open");
+    assert_eq!(read_line(&mut BufReader::new(greedy)), "+PONG", "nothing of it is lost");
 }
 
 #[test]
