@@ -2,19 +2,22 @@
 # What clients that misbehave cost those that do not: p99 at a fixed rate, alone and beside them.
 #
 # The server is on core 0; both clients share core 1, where the bad ones run only while the good one
-# is idle (SCHED_IDLE): what is seen is what they cost the server, not what they cost its client.
+# is idle (SCHED_IDLE): what is seen is what they cost the server, not what they cost its client. A
+# shared machine stalls for milliseconds now and then, which is a whole second's p99: so many short
+# rounds, and their medians.
 #
 #   tools/hostile.sh
 #
 #   STATOR_BIN (target/release/stator)   LOADGEN_BIN (target/release/loadgen)
-#   ROUNDS (5)   SECONDS_EACH (5)   RATE (20000, of good requests a second)
-#   BAD (10, clients of each of the eight kinds a second)
+#   ROUNDS (25)   SECONDS_EACH (1)   RATE (20000, of good requests a second)
+#   BAD (10, clients of each kind a second)   KINDS (all; or some, as `loadgen hostile --help` has them)
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 stator=${STATOR_BIN:-$root/target/release/stator}
 loadgen=${LOADGEN_BIN:-$root/target/release/loadgen}
-rounds=${ROUNDS:-5} seconds=${SECONDS_EACH:-5} rate=${RATE:-20000} bad=${BAD:-10}
+rounds=${ROUNDS:-25} seconds=${SECONDS_EACH:-1} rate=${RATE:-20000} bad=${BAD:-10}
+kinds=(${KINDS:+--kinds "$KINDS"})
 
 fail() { echo "hostile.sh: $*" >&2; exit 1; }
 [ -x "$loadgen" ] || fail "no $loadgen: cargo build --release -p stator-loadgen"
@@ -53,8 +56,8 @@ before=$(resident)
 alone=() beside=()
 for _ in $(seq "$rounds"); do
   alone+=("$(p99)")
-  taskset -c 1 chrt --idle 0 "$loadgen" hostile --server "127.0.0.1:$port" --duration "$((seconds + 2))s" \
-    --rate "$bad" >"$work/bad" &
+  taskset -c 1 chrt --idle 0 "$loadgen" hostile --server "127.0.0.1:$port" --rate "$bad" \
+    --duration "$((seconds + 1))s" "${kinds[@]}" >"$work/bad" &
   other=$!
   beside+=("$(p99)")
   wait "$other" || fail "the server no longer answers: $(cat "$work/bad")"

@@ -61,9 +61,34 @@ pub struct HostileArgs {
     #[arg(short, long, default_value_t = 10.0, value_parser = rate)]
     pub rate: f64,
 
+    /// Which kinds; all of them unless told.
+    #[arg(short, long, value_enum, value_delimiter = ',', value_name = "KINDS")]
+    pub kinds: Vec<BadClient>,
+
     /// The seed of garbage.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// A kind of client that no server wants.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum BadClient {
+    /// 4 KiB of noise.
+    Garbage,
+    /// A key of 4 GiB is announced.
+    LongKey,
+    /// 4 billion arguments are announced.
+    ManyArguments,
+    /// Arrays in arrays, 10,000 deep.
+    Nested,
+    /// Half a request, then nothing; the connection stays.
+    Half,
+    /// 10,000 requests at once.
+    Burst,
+    /// 4 MiB of requests whose answers, as long, are never read; the connection stays.
+    Unread,
+    /// HTTP.
+    Http,
 }
 
 /// Options of a run.

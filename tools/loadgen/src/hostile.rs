@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::args::HostileArgs;
+use clap::ValueEnum;
+
+use crate::args::{BadClient, HostileArgs};
 use crate::rng::Rng;
 
 /// How long an answer, or room for more, is waited for.
@@ -21,6 +23,10 @@ const HELD_MAX: usize = 64;
 /// Bytes for a server whose answers are never read.
 const UNREAD_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes of one system call: a kernel that does not preempt itself holds up whoever shares the core
+/// with this client for as long as one takes.
+const PIECE_BYTES: usize = 16 * 1024;
+
 /// What came of one of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outcomes {
@@ -31,50 +37,31 @@ struct Outcomes {
     refused: u64,
 }
 
-/// One kind of bad client.
-struct Kind {
-    name: &'static str,
-    bytes: fn(&mut Rng) -> Vec<u8>,
+impl BadClient {
+    fn name(self) -> String {
+        self.to_possible_value().expect("each has a name").get_name().to_owned()
+    }
+
+    fn bytes(self, rng: &mut Rng) -> Vec<u8> {
+        match self {
+            Self::Garbage => (0..4096).map(|_| rng.next_u64() as u8).collect(),
+            Self::LongKey => b"*2\r\n$3\r\nGET\r\n$4294967296\r\n".to_vec(),
+            Self::ManyArguments => b"*4294967296\r\n$3\r\nGET\r\n".to_vec(),
+            Self::Nested => b"*1\r\n".repeat(10_000),
+            Self::Half => b"*2\r\n$3\r\nGET\r\n$900\r\nabc".to_vec(),
+            Self::Burst => b"*1\r\n$4\r\nPING\r\n".repeat(PIPELINED),
+            Self::Unread => never_read(),
+            Self::Http => b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        }
+    }
+
     /// Nothing is read, and the connection stays.
-    held: bool,
+    fn is_held(self) -> bool {
+        matches!(self, Self::Half | Self::Unread)
+    }
 }
 
-const KINDS: [Kind; 8] = [
-    Kind { name: "garbage", bytes: garbage, held: false },
-    Kind {
-        name: "a key of 4 GiB",
-        bytes: |_| b"*2\r\n$3\r\nGET\r\n$4294967296\r\n".to_vec(),
-        held: false,
-    },
-    Kind {
-        name: "4 billion arguments",
-        bytes: |_| b"*4294967296\r\n$3\r\nGET\r\n".to_vec(),
-        held: false,
-    },
-    Kind { name: "nested arrays", bytes: |_| b"*1\r\n".repeat(10_000), held: false },
-    Kind {
-        name: "half a request, held",
-        bytes: |_| b"*2\r\n$3\r\nGET\r\n$900\r\nabc".to_vec(),
-        held: true,
-    },
-    Kind {
-        name: "10,000 at once",
-        bytes: |_| b"*1\r\n$4\r\nPING\r\n".repeat(PIPELINED),
-        held: false,
-    },
-    Kind { name: "answers never read", bytes: never_read, held: true },
-    Kind {
-        name: "HTTP",
-        bytes: |_| b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
-        held: false,
-    },
-];
-
-fn garbage(rng: &mut Rng) -> Vec<u8> {
-    (0..4096).map(|_| rng.next_u64() as u8).collect()
-}
-
-fn never_read(_: &mut Rng) -> Vec<u8> {
+fn never_read() -> Vec<u8> {
     let word = "x".repeat(16 * 1024);
     let echo = format!("*2\r\n$4\r\nECHO\r\n${}\r\n{word}\r\n", word.len());
     echo.as_bytes().repeat(UNREAD_BYTES / echo.len())
@@ -87,9 +74,13 @@ fn never_read(_: &mut Rng) -> Vec<u8> {
 /// If the server does not answer afterwards.
 pub fn run(args: &HostileArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<(), String> {
     let until = Instant::now() + args.duration;
+    let kinds =
+        if args.kinds.is_empty() { BadClient::value_variants() } else { args.kinds.as_slice() };
     let outcomes: Vec<Outcomes> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            KINDS.iter().map(|kind| scope.spawn(move || repeat(kind, args, until, stop))).collect();
+        let threads: Vec<_> = kinds
+            .iter()
+            .map(|kind| scope.spawn(move || repeat(*kind, args, until, stop)))
+            .collect();
         threads.into_iter().map(|thread| thread.join().expect("no kind panics")).collect()
     });
     let head = ("bad clients", "tried", "answered", "closed", "open", "refused");
@@ -99,22 +90,22 @@ pub fn run(args: &HostileArgs, stop: &AtomicBool, out: &mut impl Write) -> Resul
     };
     let headings = [head.1, head.2, head.3, head.4, head.5].map(str::to_owned);
     let mut lines = vec![line(head.0, headings)];
-    for (kind, got) in KINDS.iter().zip(&outcomes) {
+    for (kind, got) in kinds.iter().zip(&outcomes) {
         let cells = [got.tried, got.answered, got.closed, got.open, got.refused];
-        lines.push(line(kind.name, cells.map(|count| count.to_string())));
+        lines.push(line(&kind.name(), cells.map(|count| count.to_string())));
     }
     writeln!(out, "{}", lines.join("\n")).map_err(|error| error.to_string())?;
     still_answers(&args.server).map_err(|error| format!("the server does not answer now: {error}"))
 }
 
-fn repeat(kind: &Kind, args: &HostileArgs, until: Instant, stop: &AtomicBool) -> Outcomes {
+fn repeat(kind: BadClient, args: &HostileArgs, until: Instant, stop: &AtomicBool) -> Outcomes {
     let mut rng = Rng::from_seed(args.seed);
     let mut outcomes = Outcomes::default();
     let mut held = std::collections::VecDeque::new();
     let mut next = Instant::now();
     while Instant::now() < until && !stop.load(Ordering::Relaxed) {
         outcomes.tried += 1;
-        let bytes = (kind.bytes)(&mut rng);
+        let bytes = kind.bytes(&mut rng);
         match act(kind, &args.server, &bytes, &mut outcomes) {
             Ok(Some(stream)) => held.push_back(stream),
             Ok(None) => {}
@@ -131,7 +122,7 @@ fn repeat(kind: &Kind, args: &HostileArgs, until: Instant, stop: &AtomicBool) ->
 
 /// Sends it, and waits for what comes. The stream, if it is to be held.
 fn act(
-    kind: &Kind,
+    kind: BadClient,
     server: &str,
     bytes: &[u8],
     outcomes: &mut Outcomes,
@@ -140,8 +131,8 @@ fn act(
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // A server that closes, or takes no more, is within its rights.
-    let _ = stream.write_all(bytes);
-    if kind.held {
+    let _ = bytes.chunks(PIECE_BYTES).try_for_each(|piece| stream.write_all(piece));
+    if kind.is_held() {
         outcomes.open += 1;
         return Ok(Some(stream));
     }
