@@ -33,11 +33,11 @@ pub const REQUEST_TIMEOUT_MILLIS_MAX: u32 = 600_000;
 pub const OUTSTANDING_MAX: usize = 1024;
 
 /// Bytes of one connection that are read and not yet looked at, as its commands are held back.
-pub const UNREAD_BYTES_MAX: usize = 1024 * 1024;
+pub const UNREAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Replies of one connection that wait for its client. Beyond it no more commands are executed,
 /// and a client that takes nothing for long is let go.
-pub const OUTPUT_BYTES_SOFT: usize = 1024 * 1024;
+pub const OUTPUT_BYTES_SOFT: usize = 128 * 1024;
 
 /// Replies of one connection that may wait at all, unless values may be so large that one object
 /// takes more.

@@ -1,5 +1,12 @@
 //! The client connections of one core: bytes in, bytes out, and an end that loses no answer.
 //!
+//! # Receiving
+//!
+//! A client with small requests is received from until that ends: one operation serves them all. The
+//! kernel then hands over whatever has come before it looks at anything else, which is megabytes
+//! from a client that floods us. So a connection whose bytes filled a buffer, or of which nothing is
+//! known yet, is received from once a turn, one buffer.
+//!
 //! # Sending
 //!
 //! One send is in flight for each connection. What is to be sent meanwhile gathers in a second
@@ -44,8 +51,11 @@ use crate::protocol::shard::Peer;
 /// Low bits of a connection's number: its slot. More than the descriptors of any process.
 const SLOT_BITS: u32 = 20;
 
-/// One send is no longer than this, so that the shard hears of a slow client's progress.
-const SEND_BYTES_MAX: usize = 256 * 1024;
+/// One send is no longer than this: the others wait while the kernel copies it.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// So many pieces in a row that did not fill their buffers tell of a client with small requests.
+const SHORT_PIECES: u8 = 4;
 
 /// A longer buffer is not kept for an idle connection.
 const KEPT_BYTES_MAX: usize = 32 * 1024;
@@ -102,6 +112,10 @@ struct Connection {
     /// We told it that we send no more.
     shut: bool,
     receiving: Option<OperationId>,
+    /// It receives until that ends, not once.
+    receives_on: bool,
+    /// Pieces since the last one that filled its buffer, up to [`SHORT_PIECES`].
+    short_pieces: u8,
     cancelling: bool,
     /// The send in flight has `leaving`.
     sending: bool,
@@ -211,6 +225,8 @@ impl Connections {
             at_end: false,
             shut: false,
             receiving: None,
+            receives_on: false,
+            short_pieces: 0,
             cancelling: false,
             sending: false,
             leaving: Vec::new(),
@@ -246,6 +262,9 @@ impl Connections {
             },
         }
         self.list(id);
+        if let Some(lent) = &completion.lent {
+            self.weigh(id, lent.is_full());
+        }
         match completion.lent {
             Some(lent) if stage == Stage::Open => {
                 self.counts.bytes_received += u64::from(completion.result.unwrap_or(0));
@@ -254,6 +273,13 @@ impl Connections {
             Some(lent) => Received::Unwanted(lent),
             None => Received::Nothing,
         }
+    }
+
+    /// A piece came.
+    fn weigh(&mut self, id: ConnectionId, is_full: bool) {
+        let Some(connection) = self.get(id) else { return };
+        connection.short_pieces =
+            if is_full { 0 } else { SHORT_PIECES.min(connection.short_pieces + 1) };
     }
 
     fn end_input(&mut self, id: ConnectionId, lent: Option<Lent>) -> Received {
@@ -455,13 +481,23 @@ fn send_next(connection: &mut Connection, ring: &mut Uring) {
 
 fn receive_or_not(connection: &mut Connection, ring: &mut Uring) {
     let wanted = connection.wants_bytes() && !connection.at_end;
+    let receive_on = connection.short_pieces == SHORT_PIECES;
     match connection.receiving {
         None if wanted => {
             let token = Token::Receive(connection.id);
-            connection.receiving = Some(ring.receive(token, &connection.socket));
+            connection.receives_on = receive_on;
+            connection.receiving = Some(if receive_on {
+                ring.receive(token, &connection.socket)
+            } else {
+                ring.receive_once(token, &connection.socket)
+            });
         }
         // The dead were shut down, which ends it by itself.
-        Some(operation) if !wanted && !connection.cancelling && connection.stage != Stage::Dead => {
+        Some(operation)
+            if (!wanted || (connection.receives_on && !receive_on))
+                && !connection.cancelling
+                && connection.stage != Stage::Dead =>
+        {
             connection.cancelling = true;
             ring.cancel(operation);
         }
@@ -477,4 +513,88 @@ fn ip(address: rustix::net::SocketAddrAny) -> Option<SocketAddr> {
 
 fn slot_of(id: ConnectionId) -> usize {
     (id.to_raw() & ((1 << SLOT_BITS) - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::engine::uring::Settings;
+
+    const BUFFER_BYTES: usize = 1024;
+
+    struct Rig {
+        ring: Uring,
+        connections: Connections,
+        client: TcpStream,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let settings = Settings {
+                submissions: 8,
+                completions: 64,
+                buffers: 16,
+                buffer_bytes: BUFFER_BYTES as u32,
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let client = TcpStream::connect(listener.local_addr().expect("it is bound"));
+            let (server, _) = listener.accept().expect("it connected");
+            let mut connections = Connections::new(Arc::new(Limit::new(1)));
+            connections.accept(server.into(), Door::Shared).expect("there is room");
+            let ring = Uring::new(settings).expect("io_uring works here");
+            Self { ring, connections, client: client.expect("it connects") }
+        }
+
+        /// Lengths of what one entry of the kernel brings, and whether more may follow by themselves.
+        fn turn(&mut self) -> Vec<(usize, bool)> {
+            self.connections.flush(&mut self.ring);
+            self.ring.submit_and_wait(None).expect("it works");
+            let mut completions = Vec::new();
+            self.ring.completions(&mut completions, usize::MAX);
+            let mut pieces = Vec::new();
+            for completion in completions {
+                let Token::Receive(id) = completion.token else { continue };
+                let more = completion.more;
+                if let Received::Bytes(lent) = self.connections.received(id, completion) {
+                    pieces.push((self.ring.bytes(&lent).len(), more));
+                    self.ring.give_back(lent);
+                }
+            }
+            pieces
+        }
+    }
+
+    #[test]
+    fn a_client_that_floods_is_received_from_one_buffer_a_turn() {
+        let mut rig = Rig::new();
+        rig.client.write_all(&[b'x'; 8 * BUFFER_BYTES]).expect("it fits into the socket");
+        for _ in 0..8 {
+            assert_eq!(rig.turn(), [(BUFFER_BYTES, false)]);
+        }
+    }
+
+    #[test]
+    fn small_requests_make_one_operation_serve_and_a_flood_ends_that() {
+        let mut rig = Rig::new();
+        for short in 0..2 * SHORT_PIECES {
+            rig.client.write_all(b"PING").expect("it is open");
+            assert_eq!(rig.turn(), [(4, short >= SHORT_PIECES)]);
+        }
+        rig.client.write_all(&[b'x'; 8 * BUFFER_BYTES]).expect("it fits into the socket");
+        let received = |pieces: Vec<(usize, bool)>| pieces.iter().map(|(bytes, _)| bytes).sum();
+        let mut total: usize = received(rig.turn());
+        while total < 8 * BUFFER_BYTES {
+            total += received(rig.turn());
+        }
+        rig.client.write_all(&[b'y'; 8 * BUFFER_BYTES]).expect("it fits into the socket");
+        while total < 16 * BUFFER_BYTES {
+            let pieces = rig.turn();
+            assert!(pieces.is_empty() || pieces == [(BUFFER_BYTES, false)], "{pieces:?}");
+            total += received(pieces);
+        }
+    }
 }

@@ -22,6 +22,14 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 pub(in crate::engine) struct Lent {
     pub(super) buffer: u16,
     pub(super) length: u32,
+    is_full: bool,
+}
+
+impl Lent {
+    /// Whether the buffer had no room for more, so that more may have come.
+    pub(in crate::engine) fn is_full(&self) -> bool {
+        self.is_full
+    }
 }
 
 /// Buffers that the kernel takes when data comes, and the queue by which it gets them back.
@@ -50,6 +58,11 @@ impl Buffers {
         (0..count).for_each(|buffer| buffers.give(buffer));
         buffers.publish();
         Ok(buffers)
+    }
+
+    /// The kernel wrote so much into this buffer and gave it to us.
+    pub(super) fn lend(&self, buffer: u16, length: u32) -> Lent {
+        Lent { buffer, length, is_full: length as usize >= self.buffer_bytes }
     }
 
     /// What the kernel wrote into a buffer that it gave to us.

@@ -247,6 +247,16 @@ impl Uring {
         self.begin(token, Held::Nothing, Some(listener.clone()), |_| entry)
     }
 
+    /// Receives into one provided buffer, once.
+    pub(super) fn receive_once(&mut self, token: Token, socket: &Rc<OwnedFd>) -> OperationId {
+        // No memory and no length: the kernel takes both from the buffer.
+        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0)
+            .buf_group(BUFFER_GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.begin(token, Held::Nothing, Some(socket.clone()), |_| entry)
+    }
+
     /// Receives into provided buffers until that ends.
     pub(super) fn receive(&mut self, token: Token, socket: &Rc<OwnedFd>) -> OperationId {
         let entry = opcode::RecvMulti::new(types::Fd(socket.as_raw_fd()), BUFFER_GROUP).build();
@@ -393,7 +403,7 @@ impl Uring {
     fn complete(&mut self, number: u64, result: i32, flags: u32) -> Completion {
         let more = cqueue::more(flags);
         let lent = cqueue::buffer_select(flags)
-            .map(|buffer| Lent { buffer, length: u32::try_from(result).unwrap_or(0) });
+            .map(|buffer| self.buffers.lend(buffer, u32::try_from(result).unwrap_or(0)));
         let result = u32::try_from(result).map_err(|_| -result);
         if number & SPECIAL == SPECIAL {
             let token = match number {
