@@ -193,9 +193,8 @@ async fn sync(path: &Path) -> Result<(), GlommioError<()>> {
     result
 }
 
-/// Really written: `fallocate` would leave blocks whose first write moves metadata at each sync.
-///
-/// By a thread that waits.
+/// Really written: `fallocate` would leave blocks whose first write moves metadata at each sync. A
+/// blocking thread does it, for a direct write holds up whoever asks for it until the device has it.
 async fn create_zeroed(path: &Path, length: u64) -> Result<(), Failure> {
     let path = path.to_owned();
     blocking(move || fill_with_zeros(&path, length)).await

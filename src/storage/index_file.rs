@@ -204,14 +204,7 @@ mod tests {
 
     #[test]
     fn a_file_survives_writing_and_every_flipped_bit_is_found() {
-        let header = IndexHeader {
-            segment: HERE,
-            epoch: 4,
-            last_batch: 9,
-            cleaned_at: Order(0),
-            lowest_order: Order(17),
-            segment_bytes: 65_536,
-        };
+        let header = header(65_536);
         let entries: Vec<IndexEntry> = (0..3).map(entry).collect();
         let mut builder = IndexBuilder::default();
         entries.iter().for_each(|entry| builder.push(*entry));
@@ -231,14 +224,7 @@ mod tests {
 
     #[test]
     fn a_long_file_has_more_than_one_piece() {
-        let header = IndexHeader {
-            segment: HERE,
-            epoch: 4,
-            last_batch: 9,
-            cleaned_at: Order(0),
-            lowest_order: Order(17),
-            segment_bytes: 1 << 25,
-        };
+        let header = header(1 << 25);
         let count = 3 * PIECE_BYTES / INDEX_ENTRY_BYTES;
         let entries: Vec<IndexEntry> = (0..count as u32).map(entry).collect();
         let mut builder = IndexBuilder::default();
@@ -251,6 +237,17 @@ mod tests {
         let (read_header, read_entries) = read(&file, HERE).expect("it is good");
         assert_eq!(read_header, header);
         assert!(read_entries.eq(entries));
+    }
+
+    fn header(segment_bytes: u32) -> IndexHeader {
+        IndexHeader {
+            segment: HERE,
+            epoch: 4,
+            last_batch: 9,
+            cleaned_at: Order(0),
+            lowest_order: Order(17),
+            segment_bytes,
+        }
     }
 
     fn entry(number: u32) -> IndexEntry {
