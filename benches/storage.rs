@@ -16,7 +16,6 @@ use stator::base::id::PartitionId;
 use stator::base::outbox::Outbox;
 use stator::base::rng::Rng;
 use stator::base::time::Instant;
-use stator::storage::Fetched;
 use stator::storage::Notice;
 use stator::storage::Settings;
 use stator::storage::Store;
@@ -28,6 +27,7 @@ use stator::storage::keydir::Keydir;
 use stator::storage::location::Location;
 use stator::storage::location::Marks;
 use stator::storage::location::SegmentSlot;
+use stator::storage::reading::Fetched;
 use stator::storage::record::Order;
 
 const PARTITIONS: u16 = 1024;

@@ -24,6 +24,7 @@
 //! | `location`, `keydir`, `segments`, `cache` | what is where, in memory |
 //! | `commit` | batches, and what is durable |
 //! | `scan`, `log_end`, `past`, `recovery`, `restore`, `collisions` | a start |
+//! | `reading` | from a location to its bytes |
 //! | `residency` | which segments are read from memory |
 //! | `script`, `lanes`, `compaction` | what goes on in the background |
 //!
@@ -31,7 +32,7 @@
 //!
 //! - What [`Store::synced`] covers is there after any crash, or is known to be damaged.
 //! - What a start finds is a prefix of what was appended: no holes.
-//! - Damage is never "not found" and never an older value: see [`Fetched::Damaged`].
+//! - Damage is never "not found" and never an older value: see [`reading::Fetched::Damaged`].
 //! - After the first write that failed nothing more is acknowledged ([`Health::Poisoned`]).
 
 // The wall: what touches the world is listed in .clippy.toml and refused from here down.
@@ -52,6 +53,7 @@ pub mod log_end;
 pub mod manifest;
 mod opening;
 pub mod past;
+pub mod reading;
 pub mod record;
 pub mod recovery;
 mod residency;
@@ -62,8 +64,6 @@ pub mod segments;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-
-use smallvec::SmallVec;
 
 use crate::base::aligned::PAGE_BYTES;
 use crate::base::id::ActorId;
@@ -76,14 +76,11 @@ use crate::base::time::Instant;
 use crate::storage::batch::BATCH_HEADER_BYTES;
 use crate::storage::batch::FIRST_BATCH_OFFSET;
 use crate::storage::cache::Cache;
-use crate::storage::cache::Cached;
 use crate::storage::commit::Commit;
 use crate::storage::effect::Effect;
 use crate::storage::effect::Event;
 use crate::storage::effect::Failure;
-use crate::storage::effect::Resident;
 use crate::storage::index_file::IndexEntry;
-use crate::storage::keydir::Candidates;
 use crate::storage::keydir::Keydir;
 use crate::storage::lanes::Lanes;
 use crate::storage::location::Location;
@@ -91,14 +88,12 @@ use crate::storage::location::Marks;
 use crate::storage::location::SegmentSlot;
 use crate::storage::manifest::Manifest;
 use crate::storage::opening::Opening;
+use crate::storage::reading::PendingRead;
 use crate::storage::record::NewRecord;
 use crate::storage::record::Order;
-use crate::storage::record::RECORD_HEADER_BYTES;
-use crate::storage::record::RecordView;
 use crate::storage::recovery::StartError;
 use crate::storage::restore::Counts;
 use crate::storage::segments::Image;
-use crate::storage::segments::Residency;
 use crate::storage::segments::Segments;
 use crate::storage::segments::Stage;
 
@@ -230,17 +225,6 @@ pub enum Refusal {
     Closed,
 }
 
-/// A record, or why it is not here.
-#[derive(Debug)]
-pub enum Fetched<'a> {
-    /// Its bytes were checked, or never left memory.
-    Here(RecordView<'a>),
-    /// It must be read: [`Store::read`].
-    Away,
-    /// Its bytes are bad. The key had a value, and it is not known which.
-    Damaged,
-}
-
 /// What a log tells its owner.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Notice {
@@ -316,13 +300,6 @@ struct Active {
     slot: SegmentSlot,
     /// Where the next batch will stand.
     offset: u32,
-}
-
-#[derive(Debug)]
-struct PendingRead {
-    at: Location,
-    /// Only the header is read first, where the length does not fit into a location.
-    header_only: bool,
 }
 
 /// The log and the index of one shard.
@@ -498,105 +475,6 @@ impl Store {
         self.commit.unsynced_bytes()
     }
 
-    /// The records that may be this key's: their keys must be compared. If one of several is
-    /// [`Fetched::Damaged`], it may be the newest of any key of this hash, and none of the others
-    /// is the last word.
-    pub fn find(&self, partition: PartitionId, hash: u64) -> Candidates {
-        self.keydirs[partition.to_raw() as usize].find(hash)
-    }
-
-    /// These hashes are about to be looked for: reads from all the places where that will look, as
-    /// far as they are in memory. One after the other each would wait for four or five places that
-    /// are far from the core; here the waits of all of them overlap. It decides nothing.
-    pub fn foresee(&self, hashes: &[(PartitionId, u64)], resident: &dyn Resident) {
-        if self.keydirs.is_empty() {
-            return; // the log is still being read
-        }
-        keydir::draw_near(&self.keydirs, hashes.iter().copied());
-        let places: SmallVec<[Location; 16]> = hashes
-            .iter()
-            .filter_map(|(partition, hash)| self.find(*partition, *hash).first().copied())
-            .collect();
-        let records: SmallVec<[&[u8]; 16]> =
-            places.iter().filter_map(|at| self.in_memory(*at, resident)).collect();
-        let mut touched = 0;
-        // Its header, and the lines after it that a short object has.
-        for line in 0..3 {
-            for bytes in &records {
-                touched ^= bytes.get(line * 64).copied().unwrap_or(0);
-            }
-        }
-        std::hint::black_box(touched);
-    }
-
-    /// Whether records of unknown keys were lost: then a key without a record may have had one, and
-    /// a record with an order up to this may not be its key's newest.
-    pub fn damaged_upto(&self) -> Option<Order> {
-        (self.manifest.damaged_upto > Order(0)).then_some(self.manifest.damaged_upto)
-    }
-
-    /// Brings a record, if that needs no waiting.
-    pub fn fetch<'a>(&'a self, at: Location, resident: &'a dyn Resident) -> Fetched<'a> {
-        if at.marks().damaged {
-            return Fetched::Damaged;
-        }
-        let segment = self.segments.get(at.slot());
-        if let Some(bytes) = self.buffered(at) {
-            segment.count_hit();
-            let view = record::view_unchecked(bytes);
-            return Fetched::Here(view.expect("a record in memory is whole"));
-        }
-        match self.cache.get(at) {
-            Some(Cached::Damaged) => return Fetched::Damaged,
-            Some(Cached::Good(bytes)) => {
-                let view = record::view_unchecked(bytes);
-                return Fetched::Here(view.expect("it was checked when it was read"));
-            }
-            None => {}
-        }
-        if segment.residency != Residency::Resident {
-            return Fetched::Away;
-        }
-        segment.count_hit();
-        let Some(length) = self.resident_length(at, resident) else { return Fetched::Away };
-        let Some(bytes) = resident.slice(segment.id, at.offset(), length) else {
-            return Fetched::Away;
-        };
-        match record::read(bytes, segment.id, at.offset()) {
-            Ok(view) => Fetched::Here(view),
-            Err(_) => Fetched::Damaged,
-        }
-    }
-
-    /// Asks the disk for a record that is [`Fetched::Away`]. Several requests may wait for one
-    /// ticket.
-    pub fn read(&mut self, at: Location, out: &mut Outbox<Effect>) -> Ticket {
-        if let Some(ticket) = self.reading.get(&at) {
-            return *ticket;
-        }
-        let ticket = self.ticket();
-        let header_only = at.length().is_none();
-        let length = at.length().unwrap_or(RECORD_HEADER_BYTES as u32);
-        self.reads.insert(ticket, PendingRead { at, header_only });
-        self.reading.insert(at, ticket);
-        let segment = self.segments.get_mut(at.slot());
-        segment.readers += 1;
-        segment.count_hit();
-        self.counters.cold_reads += 1;
-        let (segment, offset) = (segment.id, at.offset());
-        out.push(Effect::Read { ticket, segment, offset, length });
-        ticket
-    }
-
-    /// Marks a record as bad that was fetched as [`Fetched::Damaged`].
-    pub fn quarantine(&mut self, partition: PartitionId, hash: u64, at: Location) {
-        let keydir = &mut self.keydirs[partition.to_raw() as usize];
-        if !at.marks().damaged && keydir.replace(hash, at, at.damaged()) {
-            self.counters.damaged += 1;
-            self.segments.get_mut(at.slot()).quarantined = true;
-        }
-    }
-
     /// Appends a record and points the keydir to it. It can be read at once.
     ///
     /// # Errors
@@ -720,36 +598,6 @@ impl Store {
     fn ticket(&mut self) -> Ticket {
         self.last_ticket += 1;
         Ticket::new(self.last_ticket)
-    }
-
-    /// The bytes of a record, unchecked, if they are in memory.
-    fn in_memory<'a>(&'a self, at: Location, resident: &'a dyn Resident) -> Option<&'a [u8]> {
-        self.buffered(at).or_else(|| {
-            let segment = self.segments.get(at.slot());
-            let resides = segment.residency == Residency::Resident;
-            resident.slice(segment.id, at.offset(), at.length().filter(|_| resides)?)
-        })
-    }
-
-    /// The bytes of a record that is in the write buffer, from its start.
-    fn buffered(&self, at: Location) -> Option<&[u8]> {
-        if let Some(open) = self.commit.open()
-            && open.slot == at.slot()
-            && at.offset() >= open.offset
-        {
-            return open.buffer.get((at.offset() - open.offset) as usize..);
-        }
-        self.segments.get(at.slot()).image.as_ref()?.from(at.offset())
-    }
-
-    fn resident_length(&self, at: Location, resident: &dyn Resident) -> Option<u32> {
-        if let Some(length) = at.length() {
-            return Some(length);
-        }
-        let segment = self.segments.get(at.slot()).id;
-        let header = resident.slice(segment, at.offset(), RECORD_HEADER_BYTES as u32)?;
-        let header = record::read_header(header, segment, at.offset())?;
-        Some(header.record_length() as u32)
     }
 
     /// Makes sure that the open batch has room for a record.
@@ -961,36 +809,6 @@ impl Store {
                 self.notices.push_back(Notice::Stopped);
             }
         }
-    }
-
-    fn on_read(
-        &mut self,
-        ticket: Ticket,
-        result: Result<&[u8], Failure>,
-        out: &mut Outbox<Effect>,
-    ) {
-        let pending = self.reads.remove(&ticket).expect("it was asked for");
-        let at = pending.at;
-        let segment = self.segments.get(at.slot()).id;
-        if pending.header_only
-            && let Ok(bytes) = result
-            && let Some(header) = record::read_header(bytes, segment, at.offset())
-        {
-            self.reads.insert(ticket, PendingRead { at, header_only: false });
-            let length = header.record_length() as u32;
-            out.push(Effect::Read { ticket, segment, offset: at.offset(), length });
-            return;
-        }
-        self.reading.remove(&at);
-        self.segments.get_mut(at.slot()).readers -= 1;
-        if let Ok(bytes) = result {
-            let cached = match record::read(bytes, segment, at.offset()) {
-                Ok(_) => Cached::Good(bytes.into()),
-                Err(_) => Cached::Damaged,
-            };
-            self.cache.insert(at, cached);
-        }
-        self.notices.push_back(Notice::Fetched { ticket, result: result.map(|_| ()) });
     }
 }
 

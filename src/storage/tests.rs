@@ -6,6 +6,7 @@ use crate::storage::effect::Bulk;
 use crate::storage::effect::Done;
 use crate::storage::effect::File;
 use crate::storage::record::SEQUENCE_MAX;
+use crate::storage::segments::Residency;
 
 /// It would be a panic at every write.
 #[test]

@@ -15,12 +15,12 @@ use crate::protocol::version::HybridClock;
 use crate::protocol::version::Record;
 use crate::protocol::version::Write;
 use crate::storage;
-use crate::storage::Fetched;
 use crate::storage::Refusal;
 use crate::storage::Store;
 use crate::storage::effect::Effect;
 use crate::storage::effect::Resident;
 use crate::storage::location::Location;
+use crate::storage::reading::Fetched;
 use crate::storage::record::Order;
 
 /// A key and what follows from it.

@@ -40,9 +40,9 @@ use crate::protocol::wire::Protocol;
 use crate::protocol::wire::command::Scan;
 use crate::protocol::wire::glob::Glob;
 use crate::protocol::wire::reply;
-use crate::storage::Fetched;
 use crate::storage::effect::Resident;
 use crate::storage::location::Location;
+use crate::storage::reading::Fetched;
 
 const HASH_BITS: u32 = 49;
 

@@ -14,11 +14,11 @@ use crate::sim::storage::model::Model;
 use crate::sim::storage::model::Testimony;
 use crate::sim::storage::model::VALUE_BYTES_MIN;
 use crate::sim::storage::plan::Waiting;
-use crate::storage::Fetched;
 use crate::storage::Refusal;
 use crate::storage::Store;
 use crate::storage::Write;
 use crate::storage::location::Location;
+use crate::storage::reading::Fetched;
 use crate::storage::record::Order;
 
 /// Writes that wait for room, at most: with more the client only reads.
