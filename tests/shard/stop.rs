@@ -1,6 +1,7 @@
 //! A stop answers everybody, also who waits for another core that stops sooner or later.
 
 use stator::base::id::ShardId;
+use stator::base::limits::OUTPUT_BYTES_SOFT;
 use stator::base::time::Duration;
 use stator::protocol::shard::Event;
 use stator::protocol::shard::NodeSettings;
@@ -121,7 +122,7 @@ fn a_core_does_not_wait_as_long_as_a_client_might() {
 fn a_stop_waits_a_little_for_those_who_take_no_replies() {
     for goes_on in [true, false] {
         let mut world = World::new(SYNC, |_, _| {});
-        let long = "v".repeat(20_000);
+        let long = "v".repeat(OUTPUT_BYTES_SOFT / 50);
         assert_eq!(world.asks(WRITER, &set("long", &long)), "+OK\r\n");
         world.settle();
         world.sends = false;
