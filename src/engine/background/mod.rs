@@ -15,7 +15,7 @@
 //!
 //! Operations of one shard that touch the same file, or a directory and names in it, are done in
 //! the order in which they were asked (`order`); all others may overtake.
-
+//!
 //! # Sleep
 //!
 //! glommio 0.9 may go to sleep with tasks that could run: its preemption timer's end, seen before the

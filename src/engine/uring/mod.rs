@@ -12,8 +12,9 @@
 //! # What is used of io_uring
 //!
 //! `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its part when this thread enters it and at no
-//! other time. Multishot accept and receive: one submission serves many completions. A ring of
-//! provided buffers: memory is held by connections that have data, not by those that have none.
+//! other time. Multishot accept, and receive where requests are small: one submission serves many
+//! completions. A ring of provided buffers: memory is held by connections that have data, not by
+//! those that have none.
 
 #![allow(unsafe_code)]
 
