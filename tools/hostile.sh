@@ -7,17 +7,19 @@
 # rounds, and their medians.
 #
 #   tools/hostile.sh
+#   KINDS=flood tools/hostile.sh     600 connections that send without end: the server has no idle moment
 #
 #   STATOR_BIN (target/release/stator)   LOADGEN_BIN (target/release/loadgen)
 #   ROUNDS (25)   SECONDS_EACH (1)   RATE (20000, of good requests a second)
-#   BAD (10, clients of each kind a second)   KINDS (all; or some, as `loadgen hostile --help` has them)
+#   BAD (10, clients of each kind a second)   KINDS (all but flood; or those of
+#   `loadgen hostile --help`)
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 stator=${STATOR_BIN:-$root/target/release/stator}
 loadgen=${LOADGEN_BIN:-$root/target/release/loadgen}
 rounds=${ROUNDS:-25} seconds=${SECONDS_EACH:-1} rate=${RATE:-20000} bad=${BAD:-10}
-kinds=(${KINDS:+--kinds "$KINDS"})
+kinds=${KINDS:-garbage,long-key,many-arguments,nested,half,burst,unread,http}
 
 fail() { echo "hostile.sh: $*" >&2; exit 1; }
 [ -x "$loadgen" ] || fail "no $loadgen: cargo build --release -p stator-loadgen"
@@ -57,7 +59,7 @@ alone=() beside=()
 for _ in $(seq "$rounds"); do
   alone+=("$(p99)")
   taskset -c 1 chrt --idle 0 "$loadgen" hostile --server "127.0.0.1:$port" --rate "$bad" \
-    --duration "$((seconds + 1))s" "${kinds[@]}" >"$work/bad" &
+    --duration "$((seconds + 1))s" --kinds "$kinds" >"$work/bad" &
   other=$!
   beside+=("$(p99)")
   wait "$other" || fail "the server no longer answers: $(cat "$work/bad")"

@@ -40,7 +40,7 @@ Examples:
 pub enum Command {
     /// Measure two servers in turns, and print medians and the ratio A/B.
     Compare(CompareArgs),
-    /// Be eight kinds of client that no server wants, beside another run that measures what they cost.
+    /// Be nine kinds of client that no server wants, beside another run that measures what they cost.
     Hostile(HostileArgs),
     /// Draw histogram logs as one SVG: latency by percentile, both axes logarithmic.
     Plot(PlotArgs),
@@ -60,6 +60,10 @@ pub struct HostileArgs {
     /// How many clients of each kind a second.
     #[arg(short, long, default_value_t = 10.0, value_parser = rate)]
     pub rate: f64,
+
+    /// Connections of those that flood.
+    #[arg(short, long, default_value_t = 600, value_parser = 1..=20_000)]
+    pub floods: i64,
 
     /// Which kinds; all of them unless told.
     #[arg(short, long, value_enum, value_delimiter = ',', value_name = "KINDS")]
@@ -89,6 +93,8 @@ pub enum BadClient {
     Unread,
     /// HTTP.
     Http,
+    /// Requests without end, on many connections at once that all stay; the answers are read.
+    Flood,
 }
 
 /// Options of a run.

@@ -1,5 +1,6 @@
 //! Clients that no server wants, one thread for each kind: what they cost those that behave is
-//! measured by another run beside this one. None of it may hang a server, crash it, or fill its memory.
+//! measured by another run beside this one. All come a few a second, but those that flood: they are
+//! there from the first moment to the last. None of it may hang a server, crash it, or fill its memory.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -49,7 +50,7 @@ impl BadClient {
             Self::ManyArguments => b"*4294967296\r\n$3\r\nGET\r\n".to_vec(),
             Self::Nested => b"*1\r\n".repeat(10_000),
             Self::Half => b"*2\r\n$3\r\nGET\r\n$900\r\nabc".to_vec(),
-            Self::Burst => b"*1\r\n$4\r\nPING\r\n".repeat(PIPELINED),
+            Self::Burst | Self::Flood => b"*1\r\n$4\r\nPING\r\n".repeat(PIPELINED),
             Self::Unread => never_read(),
             Self::Http => b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         }
@@ -79,7 +80,12 @@ pub fn run(args: &HostileArgs, stop: &AtomicBool, out: &mut impl Write) -> Resul
     let outcomes: Vec<Outcomes> = std::thread::scope(|scope| {
         let threads: Vec<_> = kinds
             .iter()
-            .map(|kind| scope.spawn(move || repeat(*kind, args, until, stop)))
+            .map(|kind| {
+                scope.spawn(move || match kind {
+                    BadClient::Flood => flood(args, until, stop),
+                    kind => repeat(*kind, args, until, stop),
+                })
+            })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("no kind panics")).collect()
     });
@@ -118,6 +124,73 @@ fn repeat(kind: BadClient, args: &HostileArgs, until: Instant, stop: &AtomicBool
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     outcomes
+}
+
+/// One that sends as long as the server takes it.
+struct Flooding {
+    stream: TcpStream,
+    /// How much of the bytes it has sent; then it begins again.
+    sent: usize,
+    answered: bool,
+}
+
+/// All of them connect, then each sends and reads what it can without waiting.
+fn flood(args: &HostileArgs, until: Instant, stop: &AtomicBool) -> Outcomes {
+    let bytes = BadClient::Flood.bytes(&mut Rng::from_seed(args.seed));
+    let mut answers = vec![0; 4 * PIECE_BYTES];
+    let mut outcomes = Outcomes::default();
+    let mut all = Vec::new();
+    for _ in 0..args.floods {
+        outcomes.tried += 1;
+        match TcpStream::connect(&args.server) {
+            Ok(stream) if stream.set_nonblocking(true).is_ok() => {
+                all.push(Flooding { stream, sent: 0, answered: false });
+            }
+            _ => outcomes.refused += 1,
+        }
+    }
+    while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+        let mut moved = false;
+        all.retain_mut(|one| match one.go_on(&bytes, &mut answers) {
+            Ok(any) => {
+                moved |= any;
+                true
+            }
+            Err(_) => {
+                outcomes.closed += 1;
+                outcomes.answered += u64::from(one.answered);
+                false
+            }
+        });
+        if !moved {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    outcomes.open = all.len() as u64;
+    outcomes.answered += all.iter().filter(|one| one.answered).count() as u64;
+    outcomes
+}
+
+impl Flooding {
+    /// A piece of each direction. Returns whether anything moved.
+    fn go_on(&mut self, bytes: &[u8], answers: &mut [u8]) -> io::Result<bool> {
+        let to = bytes.len().min(self.sent + PIECE_BYTES);
+        let sent = without_waiting(self.stream.write(&bytes[self.sent..to]))?;
+        self.sent = (self.sent + sent.unwrap_or(0)) % bytes.len();
+        let read = without_waiting(self.stream.read(answers))?;
+        self.answered |= read.is_some();
+        Ok(sent.is_some() || read.is_some())
+    }
+}
+
+/// `None`: not now.
+fn without_waiting(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sends it, and waits for what comes. The stream, if it is to be held.
