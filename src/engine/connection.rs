@@ -4,8 +4,12 @@
 //!
 //! A client with small requests is received from until that ends: one operation serves them all. The
 //! kernel then hands over whatever has come before it looks at anything else, which is megabytes
-//! from a client that floods us. So a connection whose bytes filled a buffer, or of which nothing is
-//! known yet, is received from once a turn, one buffer.
+//! from a client that floods us. So a connection whose last piece was large, or of which nothing is
+//! known yet, is received from one buffer at a time.
+//!
+//! Those with large pieces take turns: a turn of the loop asks for a piece of one of them, so
+//! that it is short for the others however many flood. When buffers ran out all the same, those
+//! that got none come first in the next turn, or the others would take all again.
 //!
 //! # Sending
 //!
@@ -54,7 +58,21 @@ const SLOT_BITS: u32 = 20;
 /// One send is no longer than this: the others wait while the kernel copies it.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
-/// So many pieces in a row that did not fill their buffers tell of a client with small requests.
+/// A piece from this length on is large: handling it takes longer than asking for the next. No more
+/// is asked of a connection of which nothing is known.
+const LARGE_PIECE_BYTES: usize = 4 * 1024;
+
+/// Of so many with large pieces a turn asks for one while there are clients with small requests:
+/// these wait as long as that takes.
+const LARGE_BESIDE_SMALL: usize = 1;
+
+/// The same while there are none. Shorter turns cost more of the CPU, most of it in TCP.
+const LARGE_ALONE: usize = 16;
+
+/// So many turns after their last request there are no clients with small requests.
+const TURNS_AFTER_SMALL: u32 = 64;
+
+/// So many pieces in a row that were not large tell of a client with small requests.
 const SHORT_PIECES: u8 = 4;
 
 /// A longer buffer is not kept for an idle connection.
@@ -114,8 +132,12 @@ struct Connection {
     receiving: Option<OperationId>,
     /// It receives until that ends, not once.
     receives_on: bool,
-    /// Pieces since the last one that filled its buffer, up to [`SHORT_PIECES`].
+    /// Pieces since the last large one, up to [`SHORT_PIECES`].
     short_pieces: u8,
+    /// The last piece was large.
+    is_large: bool,
+    /// It stands in the queue of those that take turns.
+    queued: bool,
     cancelling: bool,
     /// The send in flight has `leaving`.
     sending: bool,
@@ -138,8 +160,8 @@ impl Connection {
 
     fn wants_bytes(&self) -> bool {
         match self.stage {
-            Stage::Open => self.reading,
-            Stage::Closing => true,
+            Stage::Open => self.reading && !self.at_end,
+            Stage::Closing => !self.at_end,
             Stage::Ended | Stage::Dead => false,
         }
     }
@@ -176,6 +198,12 @@ pub(super) struct Connections {
     last_serial: u64,
     /// Slots that need a look at the end of the turn.
     listed: Vec<u32>,
+    /// Slots for which there was no buffer, so that they are looked at first.
+    refused: Vec<u32>,
+    /// Those with large pieces that are to be received from, the next first.
+    taking_turns: VecDeque<ConnectionId>,
+    /// Turns since a client with small requests sent one, up to [`TURNS_AFTER_SMALL`].
+    turns_since_small: u32,
     /// Those that were closed, and since when; the oldest first.
     closing: VecDeque<(Instant, ConnectionId)>,
     /// What the shard is to be told.
@@ -192,6 +220,9 @@ impl Connections {
             free: Vec::new(),
             last_serial: 0,
             listed: Vec::new(),
+            refused: Vec::new(),
+            taking_turns: VecDeque::new(),
+            turns_since_small: TURNS_AFTER_SMALL,
             closing: VecDeque::new(),
             closed: VecDeque::new(),
             counts: Counts::default(),
@@ -227,6 +258,8 @@ impl Connections {
             receiving: None,
             receives_on: false,
             short_pieces: 0,
+            is_large: false,
+            queued: false,
             cancelling: false,
             sending: false,
             leaving: Vec::new(),
@@ -256,14 +289,15 @@ impl Connections {
             }
             Ok(_) => {}
             Err(errno) => match Errno::from_raw_os_error(errno) {
-                // It goes on when there are buffers, or when the shard wants it to.
-                Errno::NOBUFS | Errno::CANCELED | Errno::INTR => {}
+                Errno::NOBUFS => self.refused.push(slot_of(id) as u32),
+                // It goes on when the shard wants it to.
+                Errno::CANCELED | Errno::INTR => {}
                 _ => self.die(id),
             },
         }
         self.list(id);
         if let Some(lent) = &completion.lent {
-            self.weigh(id, lent.is_full());
+            self.weigh(id, lent.length());
         }
         match completion.lent {
             Some(lent) if stage == Stage::Open => {
@@ -276,10 +310,17 @@ impl Connections {
     }
 
     /// A piece came.
-    fn weigh(&mut self, id: ConnectionId, is_full: bool) {
+    fn weigh(&mut self, id: ConnectionId, bytes: usize) {
         let Some(connection) = self.get(id) else { return };
-        connection.short_pieces =
-            if is_full { 0 } else { SHORT_PIECES.min(connection.short_pieces + 1) };
+        if bytes >= LARGE_PIECE_BYTES {
+            (connection.short_pieces, connection.is_large) = (0, true);
+            return;
+        }
+        connection.is_large = false;
+        connection.short_pieces = SHORT_PIECES.min(connection.short_pieces + 1);
+        if connection.short_pieces == SHORT_PIECES {
+            self.turns_since_small = 0;
+        }
     }
 
     fn end_input(&mut self, id: ConnectionId, lent: Option<Lent>) -> Received {
@@ -347,9 +388,37 @@ impl Connections {
 
     /// The end of a turn: everything that was decided in it is asked of the ring.
     pub(super) fn flush(&mut self, ring: &mut Uring) {
+        // Whoever was refused stands in the other list too, and is found settled there.
+        for slot in std::mem::take(&mut self.refused) {
+            self.settle(slot, ring);
+        }
         for slot in std::mem::take(&mut self.listed) {
             self.settle(slot, ring);
         }
+        self.begin_turns(ring);
+    }
+
+    /// Receives from the next of those that take turns.
+    fn begin_turns(&mut self, ring: &mut Uring) {
+        let alone = self.turns_since_small == TURNS_AFTER_SMALL;
+        let mut left = if alone { LARGE_ALONE } else { LARGE_BESIDE_SMALL };
+        self.turns_since_small = TURNS_AFTER_SMALL.min(self.turns_since_small + 1);
+        while left > 0
+            && let Some(id) = self.taking_turns.pop_front()
+        {
+            // It may be gone, or not wanted any more.
+            let Some(connection) = self.get(id) else { continue };
+            connection.queued = false;
+            if connection.receiving.is_none() && connection.wants_bytes() {
+                left -= 1;
+                receive(connection, ring);
+            }
+        }
+    }
+
+    /// Whether some that take turns have had none: there is another turn to be begun.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.taking_turns.is_empty()
     }
 
     /// Closes it at once.
@@ -442,7 +511,7 @@ impl Connections {
                 connection.stage = Stage::Dead;
             }
         }
-        receive_or_not(connection, ring);
+        receive_or_not(connection, ring, &mut self.taking_turns);
         let idle = connection.receiving.is_none() && !connection.sending;
         if connection.stage == Stage::Dead && idle {
             self.slots[slot as usize] = None;
@@ -479,30 +548,43 @@ fn send_next(connection: &mut Connection, ring: &mut Uring) {
     }
 }
 
-fn receive_or_not(connection: &mut Connection, ring: &mut Uring) {
-    let wanted = connection.wants_bytes() && !connection.at_end;
-    let receive_on = connection.short_pieces == SHORT_PIECES;
+/// Begins or ends receiving, or puts it in the queue of those that take turns.
+fn receive_or_not(
+    connection: &mut Connection,
+    ring: &mut Uring,
+    taking_turns: &mut VecDeque<ConnectionId>,
+) {
+    let wanted = connection.wants_bytes();
     match connection.receiving {
-        None if wanted => {
-            let token = Token::Receive(connection.id);
-            connection.receives_on = receive_on;
-            connection.receiving = Some(if receive_on {
-                ring.receive(token, &connection.socket)
-            } else {
-                ring.receive_once(token, &connection.socket)
-            });
+        None if !wanted => {}
+        None if !connection.is_large => receive(connection, ring),
+        None => {
+            if !std::mem::replace(&mut connection.queued, true) {
+                taking_turns.push_back(connection.id);
+            }
         }
         // The dead were shut down, which ends it by itself.
         Some(operation)
-            if (!wanted || (connection.receives_on && !receive_on))
+            if (!wanted || (connection.receives_on && connection.short_pieces < SHORT_PIECES))
                 && !connection.cancelling
                 && connection.stage != Stage::Dead =>
         {
             connection.cancelling = true;
             ring.cancel(operation);
         }
-        _ => {}
+        Some(_) => {}
     }
+}
+
+fn receive(connection: &mut Connection, ring: &mut Uring) {
+    let token = Token::Receive(connection.id);
+    connection.receives_on = connection.short_pieces == SHORT_PIECES;
+    connection.receiving = Some(if connection.receives_on {
+        ring.receive(token, &connection.socket)
+    } else {
+        let bytes_max = (!connection.is_large).then_some(LARGE_PIECE_BYTES as u32);
+        ring.receive_once(token, &connection.socket, bytes_max)
+    });
 }
 
 /// An IPv4 client of an IPv6 port is known by its IPv4 address.
@@ -524,33 +606,51 @@ mod tests {
     use super::*;
     use crate::engine::uring::Settings;
 
-    const BUFFER_BYTES: usize = 1024;
+    const BUFFER_BYTES: usize = 2 * LARGE_PIECE_BYTES;
+    const BUFFERS: u16 = 16;
 
     struct Rig {
         ring: Uring,
         connections: Connections,
-        client: TcpStream,
+        clients: Vec<TcpStream>,
+    }
+
+    /// Whose piece, how long, and whether more may follow by themselves.
+    #[derive(Debug, Eq, PartialEq)]
+    struct Piece {
+        client: usize,
+        bytes: usize,
+        more: bool,
     }
 
     impl Rig {
-        fn new() -> Self {
+        fn new(clients: usize) -> Self {
             let settings = Settings {
                 submissions: 8,
                 completions: 64,
-                buffers: 16,
+                buffers: BUFFERS,
                 buffer_bytes: BUFFER_BYTES as u32,
             };
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let client = TcpStream::connect(listener.local_addr().expect("it is bound"));
-            let (server, _) = listener.accept().expect("it connected");
-            let mut connections = Connections::new(Arc::new(Limit::new(1)));
-            connections.accept(server.into(), Door::Shared).expect("there is room");
+            let mut connections = Connections::new(Arc::new(Limit::new(clients)));
+            let connect = |_| {
+                let address = listener.local_addr().expect("it is bound");
+                let client = TcpStream::connect(address).expect("it connects");
+                let (server, _) = listener.accept().expect("it connected");
+                connections.accept(server.into(), Door::Shared).expect("there is room");
+                client
+            };
+            let clients = (0..clients).map(connect).collect();
             let ring = Uring::new(settings).expect("io_uring works here");
-            Self { ring, connections, client: client.expect("it connects") }
+            Self { ring, connections, clients }
         }
 
-        /// Lengths of what one entry of the kernel brings, and whether more may follow by themselves.
-        fn turn(&mut self) -> Vec<(usize, bool)> {
+        fn send(&mut self, client: usize, bytes: &[u8]) {
+            self.clients[client].write_all(bytes).expect("it fits into the socket");
+        }
+
+        /// What one entry of the kernel brings.
+        fn turn(&mut self) -> Vec<Piece> {
             self.connections.flush(&mut self.ring);
             self.ring.submit_and_wait(None).expect("it works");
             let mut completions = Vec::new();
@@ -560,41 +660,104 @@ mod tests {
                 let Token::Receive(id) = completion.token else { continue };
                 let more = completion.more;
                 if let Received::Bytes(lent) = self.connections.received(id, completion) {
-                    pieces.push((self.ring.bytes(&lent).len(), more));
+                    let bytes = self.ring.bytes(&lent).len();
+                    pieces.push(Piece { client: slot_of(id), bytes, more });
                     self.ring.give_back(lent);
                 }
             }
             pieces
         }
+
+        /// Makes a client known for small requests.
+        fn becomes_small(&mut self, client: usize) {
+            for _ in 0..SHORT_PIECES {
+                self.send(client, b"PING");
+                while self.turn().is_empty() {}
+            }
+        }
+    }
+
+    fn total(pieces: &[Piece]) -> usize {
+        pieces.iter().map(|piece| piece.bytes).sum()
+    }
+
+    fn clients_of(pieces: &[Piece]) -> Vec<usize> {
+        pieces.iter().map(|piece| piece.client).collect()
     }
 
     #[test]
     fn a_client_that_floods_is_received_from_one_buffer_a_turn() {
-        let mut rig = Rig::new();
-        rig.client.write_all(&[b'x'; 8 * BUFFER_BYTES]).expect("it fits into the socket");
-        for _ in 0..8 {
-            assert_eq!(rig.turn(), [(BUFFER_BYTES, false)]);
+        let mut rig = Rig::new(1);
+        rig.send(0, &[b'x'; LARGE_PIECE_BYTES + 4 * BUFFER_BYTES]);
+        let first = Piece { client: 0, bytes: LARGE_PIECE_BYTES, more: false };
+        assert_eq!(rig.turn(), [first], "nothing is known of it");
+        for _ in 0..4 {
+            assert_eq!(rig.turn(), [Piece { client: 0, bytes: BUFFER_BYTES, more: false }]);
         }
     }
 
     #[test]
     fn small_requests_make_one_operation_serve_and_a_flood_ends_that() {
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(1);
         for short in 0..2 * SHORT_PIECES {
-            rig.client.write_all(b"PING").expect("it is open");
-            assert_eq!(rig.turn(), [(4, short >= SHORT_PIECES)]);
+            rig.send(0, b"PING");
+            let more = short >= SHORT_PIECES;
+            assert_eq!(rig.turn(), [Piece { client: 0, bytes: 4, more }]);
         }
-        rig.client.write_all(&[b'x'; 8 * BUFFER_BYTES]).expect("it fits into the socket");
-        let received = |pieces: Vec<(usize, bool)>| pieces.iter().map(|(bytes, _)| bytes).sum();
-        let mut total: usize = received(rig.turn());
-        while total < 8 * BUFFER_BYTES {
-            total += received(rig.turn());
+        rig.send(0, &[b'x'; 4 * BUFFER_BYTES]);
+        let mut received = total(&rig.turn());
+        while received < 4 * BUFFER_BYTES {
+            received += total(&rig.turn());
         }
-        rig.client.write_all(&[b'y'; 8 * BUFFER_BYTES]).expect("it fits into the socket");
-        while total < 16 * BUFFER_BYTES {
+        rig.send(0, &[b'y'; 4 * BUFFER_BYTES]);
+        while received < 8 * BUFFER_BYTES {
             let pieces = rig.turn();
-            assert!(pieces.is_empty() || pieces == [(BUFFER_BYTES, false)], "{pieces:?}");
-            total += received(pieces);
+            let one = [Piece { client: 0, bytes: BUFFER_BYTES, more: false }];
+            assert!(pieces.is_empty() || pieces == one, "{pieces:?}");
+            received += total(&pieces);
         }
+    }
+
+    #[test]
+    fn beside_small_requests_those_that_flood_take_turns() {
+        let floods = 2 * LARGE_BESIDE_SMALL;
+        let mut rig = Rig::new(1 + floods);
+        rig.becomes_small(0);
+        let mut received = 0;
+        for flood in 1..=floods {
+            rig.send(flood, &[b'x'; 8 * LARGE_PIECE_BYTES]);
+        }
+        // Nothing is known of them before the first piece.
+        while received < floods * LARGE_PIECE_BYTES {
+            received += total(&rig.turn());
+        }
+        for round in 0..2 {
+            rig.send(0, b"PING");
+            let first = rig.turn();
+            rig.send(0, b"PING");
+            let second = rig.turn();
+            let (mut first, mut second) = (clients_of(&first), clients_of(&second));
+            assert_eq!((first.len(), second.len()), (1 + floods / 2, 1 + floods / 2), "{round}");
+            first.append(&mut second);
+            first.sort_unstable();
+            assert_eq!(first.split_off(2), (1..=floods).collect::<Vec<_>>(), "each once");
+            assert_eq!(first, [0, 0]);
+        }
+        rig.connections.turns_since_small = TURNS_AFTER_SMALL - 1;
+        assert_eq!(rig.turn().len(), floods / 2, "it may come back");
+        assert_eq!(rig.turn().len(), floods, "nobody waits for the others to end");
+    }
+
+    #[test]
+    fn who_got_no_buffer_comes_first_in_the_next_turn() {
+        let clients = 2 * usize::from(BUFFERS);
+        let mut rig = Rig::new(clients);
+        (0..clients).for_each(|client| rig.send(client, b"PING"));
+        let mut first = clients_of(&rig.turn());
+        assert_eq!(first.len(), usize::from(BUFFERS));
+        first.iter().for_each(|client| rig.send(*client, b"PING"));
+        first.extend(clients_of(&rig.turn()));
+        first.sort_unstable();
+        assert_eq!(first, (0..clients).collect::<Vec<_>>(), "each once");
     }
 }

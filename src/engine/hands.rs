@@ -162,10 +162,11 @@ impl Hands {
         self.listeners.flush(now, &mut self.ring);
     }
 
-    /// Whether there is something for the shard that needs no look at the ring.
+    /// Whether there is something to do that needs no look at the ring.
     pub(super) fn has_ready(&self) -> bool {
         self.disk.has_ready()
             || self.connections.has_closed()
+            || self.connections.has_waiting()
             || self.mesh.has_mail()
             || self.lane.has_answers()
     }

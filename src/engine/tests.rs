@@ -295,27 +295,61 @@ fn a_client_that_never_reads_is_closed_and_bothers_nobody() {
     assert_eq!(read_line(&mut other), "+PONG");
 }
 
-/// Four pieces of one client are there when that of the other comes.
+/// Four pieces of one client, which had small requests until then, are there when that of the other
+/// comes.
 #[test]
 fn a_client_that_sends_much_at_once_does_not_hold_up_another() {
     let scratch = Scratch::new();
     let engine = start(&config(&scratch, 1)).expect("it starts");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
     let port = listener.local_addr().expect("it is bound").port();
-    let mut greedy = connect(engine.addresses().shared);
-    let mut modest = BufReader::new(connect(engine.addresses().shared));
-    modest.get_mut().write_all(b"PING\n").expect("it is open");
-    assert_eq!(read_line(&mut modest), "+PONG");
+    let [mut greedy, mut modest] =
+        [(); 2].map(|()| BufReader::new(connect(engine.addresses().shared)));
+    for _ in 0..5 {
+        for client in [&mut greedy, &mut modest] {
+            client.get_mut().write_all(b"PING\n").expect("it is open");
+            assert_eq!(read_line(client), "+PONG");
+        }
+    }
 
-    greedy.write_all(format!("STALL {port}\n").as_bytes()).expect("it is open");
+    greedy.get_mut().write_all(format!("STALL {port}\n").as_bytes()).expect("it is open");
     let (stalled, _) = listener.accept().expect("it connects");
-    greedy.write_all(&[b' '; 60_000]).expect("it is open");
+    greedy.get_mut().write_all(&[b' '; 60_000]).expect("it is open");
     modest.get_mut().write_all(b"PIECES\n").expect("it is open");
     drop(stalled);
-    // Before them: PING, STALL and one of the four.
-    assert_eq!(read_line(&mut modest), "4");
-    greedy.write_all(b"PING\n").expect("it is open");
-    assert_eq!(read_line(&mut BufReader::new(greedy)), "+PONG", "nothing of it is lost");
+    // Ten PINGs, STALL, one of the four, and this.
+    assert_eq!(read_line(&mut modest), "13");
+    greedy.get_mut().write_all(b"PING\n").expect("it is open");
+    assert_eq!(read_line(&mut greedy), "+PONG", "nothing of it is lost");
+}
+
+/// They are received from in turn, and those whose turn it is have nothing more to say.
+#[test]
+fn clients_that_sent_much_are_heard_when_they_send_little() {
+    let scratch = Scratch::new();
+    let engine = start(&config(&scratch, 1)).expect("it starts");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    let mut clients: Vec<_> =
+        (0..64).map(|_| BufReader::new(connect(engine.addresses().shared))).collect();
+    let mut other = connect(engine.addresses().shared);
+    until(|| engine.counters()[0].connections == 65);
+
+    other.write_all(format!("STALL {port}\n").as_bytes()).expect("it is open");
+    let (stalled, _) = listener.accept().expect("it connects");
+    for client in &mut clients {
+        let much = format!("{}PING\n", " ".repeat(16 * 1024 - 5));
+        client.get_mut().write_all(much.as_bytes()).expect("it is open");
+    }
+    drop(stalled);
+    for client in &mut clients {
+        assert_eq!(read_line(client), "+PONG");
+    }
+    // The last to come are the last in turn.
+    for client in clients.iter_mut().rev() {
+        client.get_mut().write_all(b"PING\n").expect("it is open");
+        assert_eq!(read_line(client), "+PONG");
+    }
 }
 
 #[test]

@@ -21,14 +21,13 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 #[derive(Debug)]
 pub(in crate::engine) struct Lent {
     pub(super) buffer: u16,
-    pub(super) length: u32,
-    is_full: bool,
+    length: u32,
 }
 
 impl Lent {
-    /// Whether the buffer had no room for more, so that more may have come.
-    pub(in crate::engine) fn is_full(&self) -> bool {
-        self.is_full
+    /// How many bytes came.
+    pub(in crate::engine) fn length(&self) -> usize {
+        self.length as usize
     }
 }
 
@@ -62,7 +61,7 @@ impl Buffers {
 
     /// The kernel wrote so much into this buffer and gave it to us.
     pub(super) fn lend(&self, buffer: u16, length: u32) -> Lent {
-        Lent { buffer, length, is_full: length as usize >= self.buffer_bytes }
+        Lent { buffer, length }
     }
 
     /// What the kernel wrote into a buffer that it gave to us.

@@ -248,10 +248,16 @@ impl Uring {
         self.begin(token, Held::Nothing, Some(listener.clone()), |_| entry)
     }
 
-    /// Receives into one provided buffer, once.
-    pub(super) fn receive_once(&mut self, token: Token, socket: &Rc<OwnedFd>) -> OperationId {
-        // No memory and no length: the kernel takes both from the buffer.
-        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0)
+    /// Receives into one provided buffer, once: up to `bytes_max`, or as much as fits into it.
+    pub(super) fn receive_once(
+        &mut self,
+        token: Token,
+        socket: &Rc<OwnedFd>,
+        bytes_max: Option<u32>,
+    ) -> OperationId {
+        // No memory: the kernel takes that from the buffer, and its length where we say none.
+        let length = bytes_max.unwrap_or(0);
+        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), length)
             .buf_group(BUFFER_GROUP)
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
@@ -464,6 +470,7 @@ impl Uring {
         self.overflow.push_back(entry);
         self.refill();
         if !self.overflow.is_empty() {
+            self.buffers.publish();
             // A failure is met again at the next submission, which has somebody to tell.
             let _ = self.ring.submitter().submit();
             self.refill();
