@@ -12,6 +12,7 @@ use crate::engine::background::Request;
 use crate::engine::connection::Connections;
 use crate::engine::connection::Limit;
 use crate::engine::disk::Disk;
+use crate::engine::fairness::Asking;
 use crate::engine::listener::Listeners;
 use crate::engine::maps::Maps;
 use crate::engine::mesh::Mesh;
@@ -153,12 +154,13 @@ impl Hands {
         }
     }
 
-    /// The end of a turn: what was decided in it is asked of the kernel and of other threads.
-    pub(super) fn flush(&mut self, now: Instant) {
+    /// The end of a turn: what was decided in it is asked of the kernel and of other threads, and this
+    /// of clients that send much.
+    pub(super) fn flush(&mut self, now: Instant, asking: Asking) {
         self.lane.flush();
         self.mesh.flush(now, &mut self.ring);
         self.connections.expire(now);
-        self.connections.flush(&mut self.ring);
+        self.connections.flush(&mut self.ring, asking);
         self.listeners.flush(now, &mut self.ring);
     }
 

@@ -178,7 +178,7 @@ mod tests {
     use crate::engine::uring::Token;
 
     const SETTINGS: Settings =
-        Settings { submissions: 16, completions: 64, buffers: 4, buffer_bytes: 1024 };
+        Settings { submissions: 16, completions: 64, short_buffers: 4, long_buffers: 4 };
 
     fn exchange(count: usize) -> Arc<Exchange> {
         let bell = || Arc::new(Bell::new().expect("descriptors are left"));

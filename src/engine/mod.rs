@@ -8,6 +8,7 @@
 //! | `shard_loop`, `hands` | a turn: events in, effects performed |
 //! | `uring` | the kernel's ring; nearly all `unsafe` of the house |
 //! | `listener`, `connection` | clients |
+//! | `fairness` | which of them is served next, and for how long |
 //! | `disk`, `maps` | what a shard's log waits for |
 //! | `background`, `bulk` | what it does not wait for, by glommio |
 //! | `mesh`, `bell` | the other cores |
@@ -23,6 +24,7 @@ mod connection;
 mod counters;
 pub mod data_dir;
 mod disk;
+mod fairness;
 mod hands;
 mod listener;
 mod machine;

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
-use ahash::AHashSet;
+use ahash::AHashMap;
 use smallvec::SmallVec;
 
 use crate::base::id::ConnectionId;
@@ -30,12 +30,18 @@ use crate::engine::clock::Clock;
 use crate::engine::connection::Received;
 use crate::engine::counters::Gauges;
 use crate::engine::disk::Completed;
+use crate::engine::fairness::Asking;
+use crate::engine::fairness::SERVED_BYTES;
+use crate::engine::fairness::Share;
 use crate::engine::hands::HELD_UP_FOR;
 use crate::engine::hands::Hands;
 use crate::engine::hands::News;
 use crate::engine::hands::Parts;
 use crate::engine::maps;
+use crate::engine::uring::BufferGroup;
 use crate::engine::uring::Completion;
+use crate::engine::uring::Lent;
+use crate::engine::uring::SHORT_BUFFER_BYTES;
 use crate::engine::uring::Token;
 use crate::engine::uring::Uring;
 use crate::protocol::shard::Effect;
@@ -49,10 +55,6 @@ const TURN_MAX: usize = 1024;
 
 /// Pieces of input that the machine is shown before it receives them: more do not stay near.
 const FORESEEN_MAX: usize = 64;
-
-/// Pieces of input that may wait for the next turn: they hold buffers that all connections need. When
-/// there are more, a turn takes them all.
-const DEFERRED_MAX: usize = 64;
 
 /// Reads that were answered at once in one turn: each may lead to the next.
 const READY_MAX: usize = 256;
@@ -169,10 +171,14 @@ pub(super) struct ShardLoop<M> {
     control: Arc<Control>,
     gauges: Arc<Gauges>,
     tell: Box<dyn FnMut(News)>,
-    /// Input that waits for the next turn: its connection has had its piece of this one.
+    /// Input that waits for the next turn: its connection has had its part of this one. It holds short
+    /// buffers, and when those run out, the kernel keeps what comes.
     deferred: VecDeque<Completion>,
-    /// Connections that have had a piece of this turn.
-    served: AHashSet<ConnectionId>,
+    /// Large pieces of which it is not the turn yet.
+    large: VecDeque<Completion>,
+    share: Share,
+    /// How many bytes connections have had in this turn.
+    served: AHashMap<ConnectionId, usize>,
     /// Something was delivered since the last turn ended.
     eventful: bool,
     serving: bool,
@@ -205,7 +211,9 @@ impl<M: Machine> ShardLoop<M> {
             gauges: setup.gauges,
             tell: setup.tell,
             deferred: VecDeque::new(),
-            served: AHashSet::new(),
+            large: VecDeque::new(),
+            share: Share::new(),
+            served: AHashMap::new(),
             eventful: false,
             serving: false,
             stopping: false,
@@ -244,7 +252,6 @@ impl<M: Machine> ShardLoop<M> {
 
     /// Delivers everything that is at hand.
     fn turn(&mut self, completions: &mut Vec<Completion>, eventfd: &Rc<OwnedFd>) {
-        let takes_all = self.deferred.len() > DEFERRED_MAX;
         completions.extend(self.deferred.drain(..));
         self.hands.ring.completions(completions, TURN_MAX);
         self.foresee(completions);
@@ -252,8 +259,10 @@ impl<M: Machine> ShardLoop<M> {
         for completion in completions.drain(..) {
             if completion.token == Token::Notified {
                 self.hands.ring.read(Token::Notified, eventfd, vec![0; 8], 0, u64::MAX);
-            } else if !takes_all && self.must_wait(&completion) {
+            } else if self.must_wait(&completion) {
                 self.deferred.push_back(completion);
+            } else if is_large(&completion) {
+                self.large.push_back(completion);
             } else {
                 self.on_completion(completion);
             }
@@ -261,6 +270,7 @@ impl<M: Machine> ShardLoop<M> {
         self.tell_mail();
         self.tell_background();
         self.tell_ready();
+        self.handle_large();
         if self.control.get() == Wish::Serve && !std::mem::replace(&mut self.serving, true) {
             self.hands.listeners.open();
         }
@@ -280,7 +290,7 @@ impl<M: Machine> ShardLoop<M> {
             self.deliver(Event::TurnEnd);
             self.eventful = false;
         }
-        self.hands.flush(now);
+        self.hands.flush(now, self.share.asking(self.large.len(), now));
         self.count(now);
         for news in std::mem::take(&mut self.hands.news) {
             self.over |= matches!(news, News::Failed(_) | News::Stopped);
@@ -288,12 +298,38 @@ impl<M: Machine> ShardLoop<M> {
         }
     }
 
-    /// Whether it is more input of a connection that has had its piece of this turn: one that sends
+    /// Handles large pieces, as many as their share of a turn allows.
+    fn handle_large(&mut self) {
+        let (mut handled, mut since) = (0, None);
+        while let Some(completion) = self.large.front() {
+            let now = self.clock.monotonic();
+            let spent = now.since(*since.get_or_insert(now));
+            if !self.share.allows(handled, spent, self.is_bulk(completion), now) {
+                break;
+            }
+            let completion = self.large.pop_front().expect("it was just there");
+            self.on_completion(completion);
+            handled += 1;
+        }
+        self.share.end_turn();
+    }
+
+    fn is_bulk(&self, completion: &Completion) -> bool {
+        match (completion.token, &completion.lent) {
+            (Token::Receive(id), Some(piece)) => self.hands.connections.is_bulk(id, piece),
+            _ => false,
+        }
+    }
+
+    /// Whether it is more input of a connection that has had its part of this turn: one that sends
     /// thousands of requests at once must not hold up those that send one. What follows in the same
     /// turn waits behind it, so that a connection's input stays in order.
     fn must_wait(&mut self, completion: &Completion) -> bool {
         let Token::Receive(connection) = completion.token else { return false };
-        !self.served.insert(connection)
+        let served = self.served.entry(connection).or_default();
+        let waits = *served >= SERVED_BYTES;
+        *served += completion.lent.as_ref().map_or(0, Lent::length);
+        waits
     }
 
     /// Shows the machine what it is about to receive.
@@ -317,6 +353,10 @@ impl<M: Machine> ShardLoop<M> {
                 match self.hands.connections.received(connection, completion) {
                     Received::Bytes(lent) => {
                         let now = self.clock.now();
+                        if lent.length() < SHORT_BUFFER_BYTES && lent.group() == BufferGroup::Short
+                        {
+                            self.share.heard_small(now.monotonic);
+                        }
                         let bytes = self.hands.ring.bytes(&lent);
                         let event = Event::Received { connection, bytes };
                         self.machine.handle(now, event, &self.hands.maps, &mut self.out);
@@ -449,7 +489,7 @@ impl<M: Machine> ShardLoop<M> {
 
     /// Whether there is something to do before the kernel tells anything.
     fn has_ready(&self) -> bool {
-        !self.deferred.is_empty() || self.hands.has_ready()
+        !self.deferred.is_empty() || !self.large.is_empty() || self.hands.has_ready()
     }
 
     fn count(&mut self, now: Instant) {
@@ -490,7 +530,12 @@ impl<M: Machine> ShardLoop<M> {
                     }
                 }
             }
-            self.hands.connections.flush(&mut self.hands.ring);
+            self.hands.connections.flush(&mut self.hands.ring, Asking::NOTHING);
         }
     }
+}
+
+/// Whether it is input in a long buffer.
+fn is_large(completion: &Completion) -> bool {
+    completion.lent.as_ref().is_some_and(|lent| lent.group() == BufferGroup::Long)
 }

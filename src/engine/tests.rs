@@ -323,6 +323,72 @@ fn a_client_that_sends_much_at_once_does_not_hold_up_another() {
     assert_eq!(read_line(&mut greedy), "+PONG", "nothing of it is lost");
 }
 
+/// Clients that had small requests take all buffers at once, and what they sent is handled a piece of
+/// each a turn: the one that found no buffer comes long before its end.
+#[test]
+fn many_clients_that_send_much_at_once_do_not_hold_up_another() {
+    const GREEDY: usize = 60;
+    let scratch = Scratch::new();
+    let engine = start(&config(&scratch, 1)).expect("it starts");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    let mut clients: Vec<_> =
+        (0..=GREEDY).map(|_| BufReader::new(connect(engine.addresses().shared))).collect();
+    for client in &mut clients {
+        for _ in 0..5 {
+            client.get_mut().write_all(b"PING\n").expect("it is open");
+            assert_eq!(read_line(client), "+PONG");
+        }
+    }
+
+    let (modest, greedy) = clients.split_last_mut().expect("there are some");
+    greedy[0].get_mut().write_all(format!("STALL {port}\n").as_bytes()).expect("it is open");
+    let (stalled, _) = listener.accept().expect("it connects");
+    for client in &mut *greedy {
+        client.get_mut().write_all(&[b' '; 60_000]).expect("it is open");
+    }
+    modest.get_mut().write_all(b"PIECES\n").expect("it is open");
+    drop(stalled);
+    let pieces: usize = read_line(modest).parse().expect("a number");
+    let (before, much) = ((GREEDY + 1) * 5 + 1, GREEDY * 60_000 / 8192);
+    assert!(pieces < before + much / 3, "{pieces} of {}", before + much);
+    for client in greedy {
+        client.get_mut().write_all(b"PING\n").expect("it is open");
+        assert_eq!(read_line(client), "+PONG", "nothing of it is lost");
+    }
+}
+
+/// Large pieces are handled when all else of a turn is done.
+#[test]
+fn clients_that_send_much_do_not_hold_up_one_that_came_after_them() {
+    let scratch = Scratch::new();
+    let engine = start(&config(&scratch, 1)).expect("it starts");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    let mut clients: Vec<_> =
+        (0..10).map(|_| BufReader::new(connect(engine.addresses().shared))).collect();
+    let much = format!("{}PING\n", " ".repeat(10_000));
+    let [modest, other, greedy @ ..] = &mut clients[..] else { panic!("there are ten") };
+    for client in &mut *greedy {
+        client.get_mut().write_all(much.as_bytes()).expect("it is open");
+        assert_eq!(read_line(client), "+PONG");
+    }
+    modest.get_mut().write_all(b"PIECES\n").expect("it is open");
+    let before: usize = read_line(modest).parse().expect("a number");
+
+    other.get_mut().write_all(format!("STALL {port}\n").as_bytes()).expect("it is open");
+    let (stalled, _) = listener.accept().expect("it connects");
+    for client in &mut *greedy {
+        client.get_mut().write_all(much.as_bytes()).expect("it is open");
+    }
+    modest.get_mut().write_all(b"PIECES\n").expect("it is open");
+    drop(stalled);
+    assert_eq!(read_line(modest), (before + 2).to_string(), "STALL, and this");
+    for client in greedy {
+        assert_eq!(read_line(client), "+PONG");
+    }
+}
+
 /// They are received from in turn, and those whose turn it is have nothing more to say.
 #[test]
 fn clients_that_sent_much_are_heard_when_they_send_little() {
@@ -335,7 +401,9 @@ fn clients_that_sent_much_are_heard_when_they_send_little() {
     let mut other = connect(engine.addresses().shared);
     until(|| engine.counters()[0].connections == 65);
 
-    other.write_all(format!("STALL {port}\n").as_bytes()).expect("it is open");
+    // None of them sends little yet.
+    let stall = format!("{}STALL {port}\n", " ".repeat(16 * 1024));
+    other.write_all(stall.as_bytes()).expect("it is open");
     let (stalled, _) = listener.accept().expect("it connects");
     for client in &mut clients {
         let much = format!("{}PING\n", " ".repeat(16 * 1024 - 5));

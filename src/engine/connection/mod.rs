@@ -2,14 +2,9 @@
 //!
 //! # Receiving
 //!
-//! A client with small requests is received from until that ends: one operation serves them all. The
-//! kernel then hands over whatever has come before it looks at anything else, which is megabytes
-//! from a client that floods us. So a connection whose last piece was large, or of which nothing is
-//! known yet, is received from one buffer at a time.
-//!
-//! Those with large pieces take turns: a turn of the loop asks for a piece of one of them, so
-//! that it is short for the others however many flood. When buffers ran out all the same, those
-//! that got none come first in the next turn, or the others would take all again.
+//! [`Pace`] and [`Turns`] tell who is received from next. When buffers ran out all the same, those that got none
+//! come first in the next turn, or the others would take all again. What comes after the end is thrown
+//! away by the kernel.
 //!
 //! # Sending
 //!
@@ -46,10 +41,16 @@ use rustix::net::Shutdown;
 use crate::base::id::ConnectionId;
 use crate::base::time::Duration;
 use crate::base::time::Instant;
+use crate::engine::fairness::Asking;
+use crate::engine::fairness::Pace;
+use crate::engine::fairness::Turns;
+use crate::engine::uring::BufferGroup;
 use crate::engine::uring::Completion;
 use crate::engine::uring::Held;
+use crate::engine::uring::LONG_BUFFER_BYTES;
 use crate::engine::uring::Lent;
 use crate::engine::uring::OperationId;
+use crate::engine::uring::SHORT_BUFFER_BYTES;
 use crate::engine::uring::Token;
 use crate::engine::uring::Uring;
 use crate::protocol::shard::Door;
@@ -61,22 +62,8 @@ const SLOT_BITS: u32 = 20;
 /// One send is no longer than this: the others wait while the kernel copies it.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
-/// A piece from this length on is large: handling it takes longer than asking for the next. No more
-/// is asked of a connection of which nothing is known.
-const LARGE_PIECE_BYTES: usize = 4 * 1024;
-
-/// Of so many with large pieces a turn asks for one while there are clients with small requests:
-/// these wait as long as that takes.
-const LARGE_BESIDE_SMALL: usize = 1;
-
-/// The same while there are none. Shorter turns cost more of the CPU, most of it in TCP.
-const LARGE_ALONE: usize = 16;
-
-/// So many turns after their last request there are no clients with small requests.
-const TURNS_AFTER_SMALL: u32 = 64;
-
-/// So many pieces in a row that were not large tell of a client with small requests.
-const SHORT_PIECES: u8 = 4;
+/// What comes after the end is thrown away in pieces of up to this: a turn is short for the others.
+const DISCARD_BYTES_MAX: u32 = 256 * 1024;
 
 /// A longer buffer is not kept for an idle connection.
 const KEPT_BYTES_MAX: usize = 32 * 1024;
@@ -135,12 +122,12 @@ struct Connection {
     receiving: Option<OperationId>,
     /// It receives until that ends, not once.
     receives_on: bool,
-    /// Pieces since the last large one, up to [`SHORT_PIECES`].
-    short_pieces: u8,
-    /// The last piece was large.
-    is_large: bool,
-    /// It stands in the queue of those that take turns.
-    queued: bool,
+    pace: Pace,
+    /// So many bytes were asked for, and whether the last piece was as long: there is more.
+    asked: u32,
+    filled: bool,
+    /// It waits for its turn to be received from, so nothing is in flight.
+    takes_turns: bool,
     cancelling: bool,
     /// The send in flight has `leaving`.
     sending: bool,
@@ -161,12 +148,14 @@ impl Connection {
         self.leaving_bytes - self.left + self.pending.len()
     }
 
-    fn wants_bytes(&self) -> bool {
-        match self.stage {
-            Stage::Open => self.reading && !self.at_end,
-            Stage::Closing => !self.at_end,
-            Stage::Ended | Stage::Dead => false,
-        }
+    /// Whether what it sends is for the shard.
+    fn wants_pieces(&self) -> bool {
+        self.stage == Stage::Open && self.reading && !self.at_end
+    }
+
+    /// Whether what it sends is thrown away.
+    fn discards(&self) -> bool {
+        self.stage == Stage::Closing && !self.at_end
     }
 }
 
@@ -201,12 +190,9 @@ pub(super) struct Connections {
     last_serial: u64,
     /// Slots that need a look at the end of the turn.
     listed: Vec<u32>,
-    /// Slots for which there was no buffer, so that they are looked at first.
-    refused: Vec<u32>,
-    /// Those with large pieces that are to be received from, the next first.
-    taking_turns: VecDeque<ConnectionId>,
-    /// Turns since a client with small requests sent one, up to [`TURNS_AFTER_SMALL`].
-    turns_since_small: u32,
+    /// Those for which there was no buffer: they come first.
+    without_buffer: Vec<ConnectionId>,
+    turns: Turns,
     /// Those that were closed, and since when; the oldest first.
     closing: VecDeque<(Instant, ConnectionId)>,
     /// What the shard is to be told.
@@ -223,9 +209,8 @@ impl Connections {
             free: Vec::new(),
             last_serial: 0,
             listed: Vec::new(),
-            refused: Vec::new(),
-            taking_turns: VecDeque::new(),
-            turns_since_small: TURNS_AFTER_SMALL,
+            without_buffer: Vec::new(),
+            turns: Turns::default(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
             counts: Counts::default(),
@@ -260,9 +245,10 @@ impl Connections {
             shut: false,
             receiving: None,
             receives_on: false,
-            short_pieces: 0,
-            is_large: false,
-            queued: false,
+            pace: Pace::NEW,
+            asked: 0,
+            filled: false,
+            takes_turns: false,
             cancelling: false,
             sending: false,
             leaving: Vec::new(),
@@ -292,37 +278,27 @@ impl Connections {
             }
             Ok(_) => {}
             Err(errno) => match Errno::from_raw_os_error(errno) {
-                Errno::NOBUFS => self.refused.push(slot_of(id) as u32),
+                Errno::NOBUFS => {
+                    connection.pace = connection.pace.without_buffer();
+                    self.without_buffer.push(id);
+                }
                 // It goes on when the shard wants it to.
                 Errno::CANCELED | Errno::INTR => {}
                 _ => self.die(id),
             },
         }
         self.list(id);
-        if let Some(lent) = &completion.lent {
-            self.weigh(id, lent.length());
-        }
         match completion.lent {
             Some(lent) if stage == Stage::Open => {
-                self.counts.bytes_received += u64::from(completion.result.unwrap_or(0));
+                self.counts.bytes_received += lent.length() as u64;
+                if let Some(connection) = self.get(id) {
+                    connection.pace = connection.pace.after(lent.length());
+                    connection.filled = lent.length() == connection.asked as usize;
+                }
                 Received::Bytes(lent)
             }
             Some(lent) => Received::Unwanted(lent),
             None => Received::Nothing,
-        }
-    }
-
-    /// A piece came.
-    fn weigh(&mut self, id: ConnectionId, bytes: usize) {
-        let Some(connection) = self.get(id) else { return };
-        if bytes >= LARGE_PIECE_BYTES {
-            (connection.short_pieces, connection.is_large) = (0, true);
-            return;
-        }
-        connection.is_large = false;
-        connection.short_pieces = SHORT_PIECES.min(connection.short_pieces + 1);
-        if connection.short_pieces == SHORT_PIECES {
-            self.turns_since_small = 0;
         }
     }
 
@@ -389,39 +365,57 @@ impl Connections {
         }
     }
 
-    /// The end of a turn: everything that was decided in it is asked of the ring.
-    pub(super) fn flush(&mut self, ring: &mut Uring) {
-        // Whoever was refused stands in the other list too, and is found settled there.
-        for slot in std::mem::take(&mut self.refused) {
-            self.settle(slot, ring);
-        }
+    /// The end of a turn: everything that was decided in it is asked of the ring, and this of those
+    /// that take turns.
+    pub(super) fn flush(&mut self, ring: &mut Uring, asking: Asking) {
+        self.serve_without_buffer(ring);
         for slot in std::mem::take(&mut self.listed) {
             self.settle(slot, ring);
         }
-        self.begin_turns(ring);
+        for _ in 0..asking.pieces {
+            let Some(connection) = self.next_turn() else { break };
+            receive(connection, ring, asking.bulk_bytes);
+        }
     }
 
-    /// Receives from the next of those that take turns.
-    fn begin_turns(&mut self, ring: &mut Uring) {
-        let alone = self.turns_since_small == TURNS_AFTER_SMALL;
-        let mut left = if alone { LARGE_ALONE } else { LARGE_BESIDE_SMALL };
-        self.turns_since_small = TURNS_AFTER_SMALL.min(self.turns_since_small + 1);
-        while left > 0
-            && let Some(id) = self.taking_turns.pop_front()
-        {
-            // It may be gone, or not wanted any more.
+    /// They stand in the list too, and are found settled there.
+    fn serve_without_buffer(&mut self, ring: &mut Uring) {
+        let ids = std::mem::take(&mut self.without_buffer);
+        for id in ids.iter().rev() {
+            if let Some(connection) = self.get(*id)
+                && connection.pace.is_large()
+                && connection.wants_pieces()
+            {
+                connection.takes_turns = true;
+                self.turns.push_first(*id);
+            }
+        }
+        for id in ids {
+            self.settle(slot_of(id) as u32, ring);
+        }
+    }
+
+    /// The next of those that take turns. It may be gone, or not wanted any more.
+    fn next_turn(&mut self) -> Option<&mut Connection> {
+        loop {
+            let id = self.turns.pop()?;
             let Some(connection) = self.get(id) else { continue };
-            connection.queued = false;
-            if connection.receiving.is_none() && connection.wants_bytes() {
-                left -= 1;
-                receive(connection, ring);
+            connection.takes_turns = false;
+            if connection.wants_pieces() {
+                return self.get(id);
             }
         }
     }
 
+    /// Whether a piece of it that came is as long as was asked for: there is more.
+    pub(super) fn is_bulk(&self, id: ConnectionId, piece: &Lent) -> bool {
+        let connection = self.slots[slot_of(id)].as_ref().filter(|connection| connection.id == id);
+        connection.is_some_and(|connection| connection.asked as usize == piece.length())
+    }
+
     /// Whether some that take turns have had none: there is another turn to be begun.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.taking_turns.is_empty()
+        !self.turns.is_empty()
     }
 
     /// Closes it at once.
@@ -514,7 +508,7 @@ impl Connections {
                 connection.stage = Stage::Dead;
             }
         }
-        receive_or_not(connection, ring, &mut self.taking_turns);
+        receive_or_not(connection, ring, &mut self.turns);
         let idle = connection.receiving.is_none() && !connection.sending;
         if connection.stage == Stage::Dead && idle {
             self.slots[slot as usize] = None;
@@ -551,42 +545,48 @@ fn send_next(connection: &mut Connection, ring: &mut Uring) {
     }
 }
 
-/// Begins or ends receiving, or puts it in the queue of those that take turns.
-fn receive_or_not(
-    connection: &mut Connection,
-    ring: &mut Uring,
-    taking_turns: &mut VecDeque<ConnectionId>,
-) {
-    let wanted = connection.wants_bytes();
+/// Begins or ends receiving, or lets it wait for its turn.
+fn receive_or_not(connection: &mut Connection, ring: &mut Uring, turns: &mut Turns) {
+    let wanted = connection.wants_pieces();
     match connection.receiving {
-        None if !wanted => {}
-        None if !connection.is_large => receive(connection, ring),
-        None => {
-            if !std::mem::replace(&mut connection.queued, true) {
-                taking_turns.push_back(connection.id);
-            }
+        None if connection.discards() => {
+            let token = Token::Receive(connection.id);
+            let discarding = ring.discard(token, &connection.socket, DISCARD_BYTES_MAX);
+            connection.receiving = Some(discarding);
+            connection.receives_on = false;
         }
+        None if !wanted || connection.takes_turns => {}
+        None if connection.pace.is_large() => {
+            connection.takes_turns = true;
+            turns.push(connection.id);
+        }
+        None => receive(connection, ring, SHORT_BUFFER_BYTES as u32),
         // The dead were shut down, which ends it by itself.
-        Some(operation)
-            if (!wanted || (connection.receives_on && connection.short_pieces < SHORT_PIECES))
-                && !connection.cancelling
-                && connection.stage != Stage::Dead =>
-        {
-            connection.cancelling = true;
-            ring.cancel(operation);
+        Some(operation) if !connection.cancelling && connection.stage != Stage::Dead => {
+            let unfit = connection.receives_on && connection.pace != Pace::Small;
+            if unfit || !(wanted || connection.discards()) {
+                connection.cancelling = true;
+                ring.cancel(operation);
+            }
         }
         Some(_) => {}
     }
 }
 
-fn receive(connection: &mut Connection, ring: &mut Uring) {
-    let token = Token::Receive(connection.id);
-    connection.receives_on = connection.short_pieces == SHORT_PIECES;
+/// Receives in the way that fits its pace; at most so many bytes where it has more than was asked for.
+fn receive(connection: &mut Connection, ring: &mut Uring, bulk_bytes: u32) {
+    let (token, socket) = (Token::Receive(connection.id), &connection.socket);
+    let (group, asked) = match connection.pace {
+        Pace::Unknown { .. } | Pace::Small => (BufferGroup::Short, SHORT_BUFFER_BYTES as u32),
+        Pace::Large { .. } if connection.filled => (BufferGroup::Long, bulk_bytes),
+        Pace::Large { .. } => (BufferGroup::Long, LONG_BUFFER_BYTES as u32),
+    };
+    connection.asked = asked;
+    connection.receives_on = connection.pace == Pace::Small;
     connection.receiving = Some(if connection.receives_on {
-        ring.receive(token, &connection.socket)
+        ring.receive(token, socket)
     } else {
-        let bytes_max = (!connection.is_large).then_some(LARGE_PIECE_BYTES as u32);
-        ring.receive_once(token, &connection.socket, bytes_max)
+        ring.receive_once(token, socket, group, asked)
     });
 }
 

@@ -43,10 +43,12 @@ use io_uring::types;
 use crate::base::aligned::AlignedBuffer;
 use crate::base::id::ConnectionId;
 use crate::base::id::ShardId;
-use crate::engine::uring::buffers::BUFFER_GROUP;
 use crate::engine::uring::buffers::Buffers;
 
+pub(super) use crate::engine::uring::buffers::BufferGroup;
+pub(super) use crate::engine::uring::buffers::LONG_BUFFER_BYTES;
 pub(super) use crate::engine::uring::buffers::Lent;
+pub(super) use crate::engine::uring::buffers::SHORT_BUFFER_BYTES;
 
 /// What a completion is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,17 +106,16 @@ pub(super) struct Settings {
     pub(super) submissions: u32,
     /// Completions that can wait to be seen.
     pub(super) completions: u32,
-    /// Provided buffers: a power of two.
-    pub(super) buffers: u16,
-    /// The length of each, in bytes.
-    pub(super) buffer_bytes: u32,
+    /// Short provided buffers: a power of two.
+    pub(super) short_buffers: u16,
+    /// Long provided buffers: a power of two.
+    pub(super) long_buffers: u16,
 }
 
 impl Default for Settings {
-    /// A completion for each buffer, each send and each disk operation fits many times over. The
-    /// count and length of buffers made no difference that could be measured.
+    /// A completion for each buffer, each send and each disk operation fits many times over.
     fn default() -> Self {
-        Self { submissions: 512, completions: 8192, buffers: 256, buffer_bytes: 16 * 1024 }
+        Self { submissions: 512, completions: 8192, short_buffers: 256, long_buffers: 32 }
     }
 }
 
@@ -224,7 +225,7 @@ impl Uring {
             .setup_clamp()
             .setup_cqsize(settings.completions)
             .build(settings.submissions)?;
-        let buffers = Buffers::new(&ring, settings.buffers, settings.buffer_bytes)?;
+        let buffers = Buffers::new(&ring, &settings)?;
         Ok(Self {
             ring,
             buffers,
@@ -248,26 +249,43 @@ impl Uring {
         self.begin(token, Held::Nothing, Some(listener.clone()), |_| entry)
     }
 
-    /// Receives into one provided buffer, once: up to `bytes_max`, or as much as fits into it.
+    /// Receives into one provided buffer, once: up to `bytes_max`, which fits into it.
     pub(super) fn receive_once(
         &mut self,
         token: Token,
         socket: &Rc<OwnedFd>,
-        bytes_max: Option<u32>,
+        group: BufferGroup,
+        bytes_max: u32,
     ) -> OperationId {
-        // No memory: the kernel takes that from the buffer, and its length where we say none.
-        let length = bytes_max.unwrap_or(0);
-        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), length)
-            .buf_group(BUFFER_GROUP)
+        // No memory: the kernel takes that from the buffer, and no more than its length.
+        let fd = types::Fd(socket.as_raw_fd());
+        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), bytes_max)
+            .buf_group(group as u16)
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
         self.begin(token, Held::Nothing, Some(socket.clone()), |_| entry)
     }
 
-    /// Receives into provided buffers until that ends.
+    /// Receives into short provided buffers until that ends.
     pub(super) fn receive(&mut self, token: Token, socket: &Rc<OwnedFd>) -> OperationId {
-        let entry = opcode::RecvMulti::new(types::Fd(socket.as_raw_fd()), BUFFER_GROUP).build();
+        let group = BufferGroup::Short as u16;
+        let entry = opcode::RecvMulti::new(types::Fd(socket.as_raw_fd()), group).build();
         self.begin(token, Held::Nothing, Some(socket.clone()), |_| entry)
+    }
+
+    /// Throws away what comes next, up to `bytes_max`, once: the kernel does not even copy it.
+    pub(super) fn discard(
+        &mut self,
+        token: Token,
+        socket: &Rc<OwnedFd>,
+        bytes_max: u32,
+    ) -> OperationId {
+        let fd = types::Fd(socket.as_raw_fd());
+        let flags = rustix::net::RecvFlags::TRUNC.bits();
+        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), bytes_max);
+        self.begin(token, Held::Nothing, Some(socket.clone()), |_| {
+            entry.flags(flags as i32).build()
+        })
     }
 
     /// Sends `bytes[from..to]`, all of it unless the connection ends.
@@ -350,7 +368,7 @@ impl Uring {
 
     /// Lets the kernel use the buffer again.
     pub(super) fn give_back(&mut self, lent: Lent) {
-        self.buffers.give(lent.buffer);
+        self.buffers.give_back(lent);
     }
 
     /// Submits what was asked for, and lets the kernel do what it put off, without waiting.

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use super::*;
 
 fn small() -> Uring {
-    let settings = Settings { submissions: 8, completions: 64, buffers: 4, buffer_bytes: 1024 };
+    let settings = Settings { submissions: 8, completions: 64, short_buffers: 4, long_buffers: 4 };
     Uring::new(settings).expect("io_uring works here")
 }
 
