@@ -242,6 +242,11 @@ impl Shard {
         &self.keeper.counters
     }
 
+    /// Requests that wait in this core, also those of clients that are gone.
+    pub fn waiting(&self) -> usize {
+        self.keeper.parked.len()
+    }
+
     /// Its log, to look at.
     pub fn store(&self) -> &Store {
         &self.keeper.store

@@ -426,7 +426,8 @@ impl World {
             && self.disk.next_at().is_none()
             && self.open.is_empty()
             && self.links.values().all(|link| link.upstream.is_empty())
-            && self.cores.iter().all(|core| core.shard.store().unsynced_bytes() == 0);
+            && self.cores.iter().all(|core| core.shard.store().unsynced_bytes() == 0)
+            && self.nobody_is_parked();
         if is_idle {
             self.oracle.stopped();
             self.abandoned = 0;

@@ -38,11 +38,18 @@ impl World {
             world.open.is_empty() && world.links.values().all(|link| link.requests.is_empty())
         });
         self.run_until("the disk rests", |world| {
-            world.disk.next_at().is_none() && world.mesh.values().all(|queue| queue.is_empty())
+            world.disk.next_at().is_none()
+                && world.mesh.values().all(|queue| queue.is_empty())
+                && world.nobody_is_parked()
         });
         self.oracle.settle();
         self.abandoned = 0;
         self.draining = false;
+    }
+
+    /// What clients that are gone left behind may wait for a segment, and have its effect later.
+    pub(super) fn nobody_is_parked(&self) -> bool {
+        self.cores.iter().all(|core| core.shard.waiting() == 0)
     }
 
     /// `DBSIZE`, the counts of slots and a walk agree with what was written.
