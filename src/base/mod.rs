@@ -7,6 +7,7 @@
 
 pub mod aligned;
 pub mod checksum;
+pub mod codec;
 pub mod id;
 pub mod limits;
 pub mod outbox;

@@ -33,9 +33,9 @@ use smallvec::SmallVec;
 
 use super::clock::Clock;
 use super::codec;
-use super::codec::DecodeError;
-use super::codec::Reader;
 use super::hybrid::HybridTime;
+use crate::base::codec::DecodeError;
+use crate::base::codec::Reader;
 
 const TOKEN_VERSION: u8 = 1;
 const TAG_BYTES: usize = 16;

@@ -37,8 +37,6 @@
 
 use super::clock::Run;
 use super::codec;
-use super::codec::DecodeError;
-use super::codec::Reader;
 use super::dot::Dot;
 use super::dot::Life;
 use super::hybrid::HybridTime;
@@ -47,6 +45,10 @@ use super::object::Content;
 use super::object::Object;
 use super::object::Record;
 use super::object::Sibling;
+use crate::base::codec::DecodeError;
+use crate::base::codec::Reader;
+use crate::base::codec::number_len;
+use crate::base::codec::put_number;
 use crate::base::time::Wall;
 
 const OBJECT_VERSION: u8 = 1;
@@ -73,10 +75,10 @@ impl<'a> Object<'a> {
     /// How many bytes [`Object::encode_into`] appends.
     pub fn encoded_len(&self) -> usize {
         let siblings = self.placed().map(|(place, behind, sibling)| {
-            codec::number_len(place) + codec::number_len(behind) + content_len(sibling)
+            number_len(place) + number_len(behind) + content_len(sibling)
         });
         2 + codec::clock_len(&self.clock)
-            + codec::number_len(self.siblings.len() as u64)
+            + number_len(self.siblings.len() as u64)
             + siblings.sum::<usize>()
     }
 
@@ -88,10 +90,10 @@ impl<'a> Object<'a> {
         };
         out.extend_from_slice(&[OBJECT_VERSION, flags]);
         codec::put_clock(out, &self.clock);
-        codec::put_number(out, self.siblings.len() as u64);
+        put_number(out, self.siblings.len() as u64);
         for (place, behind, sibling) in self.placed() {
-            codec::put_number(out, place);
-            codec::put_number(out, behind);
+            put_number(out, place);
+            put_number(out, behind);
             put_content(out, sibling);
         }
     }
@@ -179,7 +181,7 @@ impl<'a> Record<'a> {
     /// How many bytes [`Record::encode_into`] appends.
     pub fn encoded_len(&self) -> usize {
         let own = match self.own_place() {
-            Some(place) => codec::number_len(place + 1),
+            Some(place) => number_len(place + 1),
             None => 1 + codec::life_len(self.own),
         };
         1 + own + self.object.encoded_len()
@@ -189,9 +191,9 @@ impl<'a> Record<'a> {
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         out.push(RECORD_VERSION);
         match self.own_place() {
-            Some(place) => codec::put_number(out, place + 1),
+            Some(place) => put_number(out, place + 1),
             None => {
-                codec::put_number(out, 0);
+                put_number(out, 0);
                 codec::put_life(out, self.own);
             }
         }
@@ -249,9 +251,9 @@ fn put_content(out: &mut Vec<u8>, sibling: &Sibling<'_>) {
     out.extend_from_slice(&sibling.hybrid.to_raw().to_le_bytes());
     if let Content::Value(value) = sibling.content {
         if let Some(expiry) = sibling.expiry {
-            codec::put_number(out, expiry.as_millis());
+            put_number(out, expiry.as_millis());
         }
-        codec::put_number(out, value.len() as u64);
+        put_number(out, value.len() as u64);
         out.extend_from_slice(value);
     }
 }
@@ -259,8 +261,8 @@ fn put_content(out: &mut Vec<u8>, sibling: &Sibling<'_>) {
 fn content_len(sibling: &Sibling<'_>) -> usize {
     let content = match sibling.content {
         Content::Tombstone => 0,
-        Content::Value(value) => codec::number_len(value.len() as u64) + value.len(),
+        Content::Value(value) => number_len(value.len() as u64) + value.len(),
     };
-    let expiry = sibling.expiry.map_or(0, |expiry| codec::number_len(expiry.as_millis()));
+    let expiry = sibling.expiry.map_or(0, |expiry| number_len(expiry.as_millis()));
     1 + 8 + expiry + content
 }

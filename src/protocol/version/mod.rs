@@ -30,7 +30,6 @@ pub mod put;
 
 pub use clock::Clock;
 pub use clock::Run;
-pub use codec::DecodeError;
 pub use context::BadContext;
 pub use context::Context;
 pub use context::ContextSecret;
