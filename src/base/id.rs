@@ -45,6 +45,14 @@ identifier! {
     ActorId(u64), "a"
 }
 identifier! {
+    /// A member of the cluster: bound to the operator's name of a node, survives a wiped disk.
+    MemberId(u128), "m"
+}
+identifier! {
+    /// What fails together, as the operator says: a rack, a room. Only equality means anything.
+    ZoneId(u16), "z"
+}
+identifier! {
     /// A client connection of one shard. Drivers reuse no number while the shard runs.
     ConnectionId(u64), "c"
 }

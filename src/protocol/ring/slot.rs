@@ -36,6 +36,11 @@ impl Partitions {
         (SLOTS >> self.shift) as u16
     }
 
+    /// All of them, in order.
+    pub fn all(self) -> impl Iterator<Item = PartitionId> {
+        (0..self.count()).map(PartitionId::new)
+    }
+
     /// The partition of a slot.
     pub fn of(self, slot: Slot) -> PartitionId {
         PartitionId::new(slot.to_raw() >> self.shift)
