@@ -21,6 +21,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("protocol/wire", &["base", "protocol/version", "protocol/ring"]),
     //
     ("protocol/session", &["base", "protocol/wire"]),
+    ("protocol/peers", &["base", "protocol/wire"]),
     ("protocol/coordinator", &["base", "protocol/version", "protocol/ring", "protocol/wire"]),
     ("protocol/replica", &["base", "protocol/version", "protocol/wire", "storage"]),
     //

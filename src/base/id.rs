@@ -57,12 +57,24 @@ identifier! {
     ConnectionId(u64), "c"
 }
 identifier! {
+    /// One side's name of a connection to a shard of another node. No number is used twice while the
+    /// shard runs: those that it asks for have a range of their own, the others come of its driver.
+    LinkId(u64), "l"
+}
+identifier! {
     /// Names one disk operation in flight. Not a request: several requests may wait for one ticket.
     Ticket(u64), "t"
 }
 identifier! {
     /// One log on a node's disk. Logs outlive shards: each start with other cores makes new ones.
     LogId(u32), "log"
+}
+
+impl LinkId {
+    /// The name of the connection that a shard asks for as its `count`-th.
+    pub const fn asked_for(count: u64) -> Self {
+        Self(1 << 63 | count)
+    }
 }
 
 /// One file of a log.

@@ -81,6 +81,18 @@ pub const PARTITIONS_DEFAULT: usize = 1024;
 /// further ahead is refused and counted: a wrong clock must not win for hours.
 pub const CLOCK_AHEAD_MILLIS_MAX: u64 = 500;
 
+/// One frame of a node that has not proved itself, in bytes: what it says has a fixed length.
+pub const STRANGER_BYTES_MAX: usize = 256;
+
+/// One frame of the other side's while this one proves itself, in bytes: it may say where every
+/// partition is.
+pub const GREETING_BYTES_MAX: usize = 128 * 1024;
+
+/// Connections of other nodes to one shard that have not proved themselves yet.
+pub const PEER_LINKS_STRANGE_MAX: usize = 256;
+
+const _: () =
+    assert!(GREETING_BYTES_MAX >= 6 * PARTITIONS_MAX + 64, "each run takes 6 bytes at most");
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(OBJECT_TO_VALUE_RATIO * VALUE_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(2 * MSET_PAIRS_MAX <= ARGUMENTS_MAX);

@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 pub mod coordinator;
+pub mod peers;
 pub mod replica;
 pub mod ring;
 pub mod session;

@@ -1,5 +1,6 @@
-//! Bytes ⇄ messages of clients: RESP 2 and 3, and the commands in it. No sockets, no state but a
-//! parser's place in its frame.
+//! Bytes ⇄ messages. No sockets, no state but a parser's place in its frame.
+//!
+//! Those of clients, RESP 2 and 3 and the commands in it:
 //!
 //! | file | what it knows |
 //! |---|---|
@@ -15,6 +16,14 @@
 //! | `reply` | replies, as bytes |
 //! | `number` | integers as Redis reads and writes them |
 //! | `glob` | the patterns of `SCAN … MATCH` |
+//!
+//! And those of other nodes:
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `frame` | where one message ends, and that it is whole and the next one |
+//! | `greeting` | the first words of two nodes, by which they become sure of each other |
+//! | `peer` | what they say then |
 
 pub mod ahead;
 pub mod arguments;
@@ -22,10 +31,13 @@ pub mod command;
 mod commands;
 pub mod describe;
 pub mod error;
+pub mod frame;
 pub mod glob;
+pub mod greeting;
 mod inline;
 pub mod number;
 mod options;
+pub mod peer;
 pub mod reply;
 pub mod resp;
 pub mod table;
