@@ -25,6 +25,7 @@ use stator::engine::Pin;
 use stator::protocol::coordinator::Namespaces;
 use stator::protocol::ring::Partitions;
 use stator::protocol::session;
+use stator::protocol::shard::Cluster;
 use stator::protocol::shard::NodeSettings;
 use stator::protocol::shard::Settings;
 use stator::protocol::version::ContextSecret;
@@ -165,6 +166,7 @@ fn settings(addresses: &Addresses) -> Vec<Settings> {
         core_addresses: addresses.cores.clone(),
         partitions: Partitions::new(PARTITIONS).expect("a power of two"),
         owners: vec![ShardId::new(0); usize::from(PARTITIONS)],
+        cluster: Cluster::alone(Partitions::new(PARTITIONS).expect("a power of two")),
         hash_seed: 7,
         context_secret: ContextSecret::new([7; 32]),
         namespaces: Namespaces::default(),

@@ -18,6 +18,7 @@ use stator::protocol::coordinator::Namespace;
 use stator::protocol::coordinator::Namespaces;
 use stator::protocol::ring::Partitions;
 use stator::protocol::session;
+use stator::protocol::shard::Cluster;
 use stator::protocol::shard::Door;
 use stator::protocol::shard::Effect;
 use stator::protocol::shard::Event;
@@ -112,6 +113,7 @@ fn settings(namespace: Namespace) -> Settings {
             core_addresses: vec![address],
             partitions,
             owners: vec![ShardId::new(0); 1024],
+            cluster: Cluster::alone(partitions),
             hash_seed: 1,
             context_secret: ContextSecret::new([1; 32]),
             namespaces: Namespaces::new([(Vec::new(), namespace)]),

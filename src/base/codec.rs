@@ -157,6 +157,12 @@ pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// Appends a length, then these bytes.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
 /// How many bytes a number takes: 1 to 10.
 pub fn number_len(number: u64) -> usize {
     let bits = (u64::BITS - number.leading_zeros()).max(1);

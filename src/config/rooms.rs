@@ -13,6 +13,7 @@ use crate::protocol::coordinator::Namespaces;
 use crate::protocol::ring::Partitions;
 use crate::protocol::session;
 use crate::protocol::shard;
+use crate::protocol::shard::Cluster;
 use crate::protocol::shard::NodeSettings;
 use crate::protocol::version::ContextSecret;
 use crate::storage;
@@ -87,6 +88,7 @@ impl Config {
 
     fn node(&self, place: &Place<'_>) -> NodeSettings {
         let layout = place.layout;
+        let partitions = Partitions::new(layout.partitions).expect("a power of two, checked");
         let instance: String = layout.instance.iter().map(|byte| format!("{byte:02x}")).collect();
         NodeSettings {
             name: self.name(),
@@ -95,8 +97,9 @@ impl Config {
             process_id: place.process_id,
             client_address: place.client_address,
             core_addresses: place.core_addresses.to_vec(),
-            partitions: Partitions::new(layout.partitions).expect("a power of two, checked"),
+            partitions,
             owners: layout.owners(),
+            cluster: Cluster::alone(partitions),
             hash_seed: layout.hash_seed,
             context_secret: ContextSecret::new(self.context_secret(layout)),
             namespaces: self.namespaces(),

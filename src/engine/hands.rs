@@ -87,6 +87,9 @@ impl Hands {
             Effect::StopReading { connection } => self.connections.set_reading(connection, false),
             Effect::StartReading { connection } => self.connections.set_reading(connection, true),
             Effect::Mesh { to, bytes } => self.mesh.say(to, &arena[bytes]),
+            Effect::PeerConnect { .. } | Effect::PeerSend { .. } | Effect::PeerClose { .. } => {
+                unreachable!("a node that is a cluster by itself has no peers")
+            }
             Effect::Released(log) => self.news.push(News::Released(log)),
             Effect::Started => self.news.push(News::Started),
             Effect::Failed(error) => self.news.push(News::Failed(error)),

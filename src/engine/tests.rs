@@ -142,6 +142,11 @@ impl Machine for Double {
             }
             Event::EndOfInput { connection } => self.ended.push(connection),
             Event::LogRemoved(_) => {}
+            Event::PeerOpened { .. }
+            | Event::PeerAccepted { .. }
+            | Event::PeerReceived { .. }
+            | Event::PeerSent { .. }
+            | Event::PeerClosed { .. } => unreachable!("it has no peers"),
             Event::Closed { connection } => {
                 assert!(self.clients.remove(&connection).is_some(), "told once");
             }

@@ -19,6 +19,7 @@ use stator::protocol::coordinator::Namespace;
 use stator::protocol::coordinator::Namespaces;
 use stator::protocol::ring::Partitions;
 use stator::protocol::session;
+use stator::protocol::shard::Cluster;
 use stator::protocol::shard::Door;
 use stator::protocol::shard::Effect;
 use stator::protocol::shard::Event;
@@ -350,6 +351,7 @@ fn settings(
         core_addresses: vec![address],
         partitions: Partitions::new(PARTITIONS).expect("a power of two"),
         owners: vec![ShardId::new(0); usize::from(PARTITIONS)],
+        cluster: Cluster::alone(Partitions::new(PARTITIONS).expect("a power of two")),
         hash_seed: 1,
         context_secret: ContextSecret::new([1; 32]),
         namespaces: Namespaces::new([(

@@ -16,6 +16,13 @@ pub enum RequestError {
         /// What the namespace has.
         n: u8,
     },
+    /// Too few replicas are known to be alive. Nothing was sent, nothing was stored.
+    NoQuorum {
+        /// Known to be alive.
+        had: u8,
+        /// How many are needed.
+        needed: u8,
+    },
     /// Strict was asked for, which this durability cannot give. Nothing was done.
     NotStrict,
     /// The context is none, or another key's, or was altered. Nothing was stored.
@@ -59,6 +66,9 @@ impl fmt::Display for RequestError {
         match self {
             Self::QuorumAboveN { option, asked, n } => {
                 write!(f, "ERR {option} {asked} is above N {n} of this key's namespace")
+            }
+            Self::NoQuorum { had, needed } => {
+                write!(f, "NOQUORUM {had}/{needed} replicas of this key are known to be alive")
             }
             Self::NotStrict => f.write_str(
                 "NOTSTRICT this key's namespace acknowledges from memory; strict needs durability sync",

@@ -61,6 +61,8 @@ pub struct Settings {
     pub owners: Owners,
     /// The longest frame.
     pub frame_bytes_max: usize,
+    /// Bytes that may wait on this side of a connection.
+    pub unsent_bytes_max: usize,
     /// A connection that was silent for so long is asked whether anybody is there.
     pub ping_after: Duration,
     /// A node that was silent for so long is down.
@@ -206,6 +208,11 @@ impl Peers {
         self.position(member).is_some_and(|at| self.standings[at].is_up)
     }
 
+    /// Whether something may be said on a link.
+    pub fn is_ready(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(Link::is_ready)
+    }
+
     /// Why the last connection with a member was refused, if it was.
     pub fn refusal(&self, member: MemberId) -> Option<Refusal> {
         self.standings[self.position(member)?].refusal
@@ -344,6 +351,32 @@ impl Peers {
             self.connect(now, at, owner, out);
         }
         self.ready_route(at, owner).or(first)
+    }
+
+    /// Says something on a link. `false`: it is of no use any more, or so much waits on this side that
+    /// nothing may be added; nothing was said.
+    pub fn say(
+        &mut self,
+        link: LinkId,
+        word: Word,
+        out: &mut Outbox<Effect>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        let Some(one) = self.links.get_mut(&link).filter(|one| one.is_ready()) else {
+            return false;
+        };
+        if one.unsent > self.settings.unsent_bytes_max {
+            return false;
+        }
+        one.say(word, write);
+        self.hand_over(link, out);
+        true
+    }
+
+    /// What came on a link was no word of this room, and none of any other: the link is over.
+    pub fn is_nonsense(&mut self, link: LinkId, out: &mut Outbox<Effect>) {
+        self.counters.nonsense += 1;
+        self.close(link, out);
     }
 
     /// What is due at a time: silence, handshakes that do not end, connections to be asked for again.

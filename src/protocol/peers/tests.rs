@@ -48,6 +48,7 @@ fn settings(number: usize, count: usize) -> Settings {
         beliefs: Beliefs { namespaces: [3; 16], table: [4; 16] },
         owners: Owners { shards: 1, of: vec![ShardId::new(0); 16] },
         frame_bytes_max: 1000,
+        unsent_bytes_max: 10_000,
         ping_after: PING_AFTER,
         down_after: DOWN_AFTER,
         retry_after: Duration::from_millis(300),

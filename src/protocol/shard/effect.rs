@@ -6,7 +6,9 @@
 use std::ops::Range;
 
 use crate::base::id::ConnectionId;
+use crate::base::id::LinkId;
 use crate::base::id::LogId;
+use crate::base::id::MemberId;
 use crate::base::id::ShardId;
 use crate::storage::effect as disk;
 use crate::storage::recovery::StartError;
@@ -51,6 +53,29 @@ pub enum Effect {
         to: ShardId,
         /// Bytes of the arena.
         bytes: Range<usize>,
+    },
+    /// Connect to a shard of another node: [`super::Event::PeerOpened`] follows, or
+    /// [`super::Event::PeerClosed`] if that cannot be.
+    PeerConnect {
+        /// From now on its name.
+        link: LinkId,
+        /// To whom.
+        member: MemberId,
+        /// To which of its shards.
+        shard: ShardId,
+    },
+    /// Send these bytes after all that were sent before, as [`Effect::Send`].
+    PeerSend {
+        /// On what.
+        link: LinkId,
+        /// Bytes of the arena.
+        bytes: Range<usize>,
+    },
+    /// Close the connection as [`Effect::Close`]: [`super::Event::PeerClosed`] follows, whoever
+    /// closed it.
+    PeerClose {
+        /// Which.
+        link: LinkId,
     },
     /// This shard needs nothing of an adopted log any more. When all shards of the node have said
     /// so, its files are removed and the node's layout names it no more; then

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::base::id::ConnectionId;
+use crate::base::id::LinkId;
 use crate::base::id::LogId;
 use crate::base::id::ShardId;
 use crate::storage::effect as disk;
@@ -54,6 +55,36 @@ pub enum Event<'a> {
         from: ShardId,
         /// What an [`super::Effect::Mesh`] there named.
         bytes: &'a [u8],
+    },
+    /// The connection to another node is there that [`super::Effect::PeerConnect`] asked for.
+    PeerOpened {
+        /// Its name.
+        link: LinkId,
+    },
+    /// Another node's shard connected to this one. Its number was never used before, and is none of
+    /// [`LinkId::asked_for`]. Not before [`super::Effect::Started`].
+    PeerAccepted {
+        /// From now on its name.
+        link: LinkId,
+    },
+    /// Bytes came from another node, in order.
+    PeerReceived {
+        /// On what.
+        link: LinkId,
+        /// At least one byte.
+        bytes: &'a [u8],
+    },
+    /// Some of what was to be sent to another node was sent.
+    PeerSent {
+        /// On what.
+        link: LinkId,
+        /// How many bytes left since this was told last.
+        bytes: usize,
+    },
+    /// The connection is gone, or could not be had. Nothing more comes of it.
+    PeerClosed {
+        /// Which.
+        link: LinkId,
     },
     /// The files of an adopted log, which every shard of the node had released, are gone, durably.
     LogRemoved(LogId),

@@ -33,9 +33,9 @@ use crate::protocol::replica::Replica;
 use crate::protocol::replica::Target;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session::Outcome;
+use crate::protocol::shard::abroad::Abroad;
 use crate::protocol::shard::count::Count;
 use crate::protocol::shard::counters::Counters;
-use crate::protocol::shard::key_codec;
 use crate::protocol::shard::parked::Asked;
 use crate::protocol::shard::parked::HeldReply;
 use crate::protocol::shard::parked::Parked;
@@ -52,6 +52,7 @@ use crate::protocol::wire::Protocol;
 use crate::protocol::wire::ahead::AHEAD_MAX;
 use crate::protocol::wire::command::KeyCommand;
 use crate::protocol::wire::command::Operation;
+use crate::protocol::wire::key_command;
 use crate::protocol::wire::reply;
 use crate::storage::Health;
 use crate::storage::Refusal;
@@ -84,6 +85,8 @@ pub(super) struct Keeper {
     unflushed: Unflushed,
     /// What the log asks of the disk in this turn.
     pub(super) disk: Outbox<disk::Effect>,
+    /// The other nodes.
+    pub(super) abroad: Abroad,
     /// Messages for each of the other shards in this turn.
     pub(super) mesh: Vec<Vec<u8>>,
     pub(super) stopping: bool,
@@ -126,7 +129,8 @@ pub(super) enum Attempt {
 const ROOMLESS_SHARE: usize = 2;
 
 impl Keeper {
-    pub(super) fn new(shard: ShardId, node: Arc<NodeSettings>, store: Store) -> Self {
+    pub(super) fn new(shard: ShardId, node: Arc<NodeSettings>, store: Store, entropy: u64) -> Self {
+        let abroad = Abroad::new(node.cluster.peers(), shard, entropy);
         let shards = node.shards() as usize;
         Self {
             node,
@@ -142,6 +146,7 @@ impl Keeper {
             flush_at: None,
             unflushed: Unflushed::default(),
             disk: Outbox::default(),
+            abroad,
             mesh: vec![Vec::new(); shards],
             stopping: false,
             session_bytes: 0,
@@ -614,7 +619,7 @@ impl Keeper {
 
     /// What this core holds for clients and for the disk, of what a client can make it hold.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.session_bytes + self.parked.bytes() + self.walks.bytes()
+        self.session_bytes + self.parked.bytes() + self.walks.bytes() + self.abroad.bytes()
     }
 
     /// Until when a request must be answered of which all had been read at `read_at`.
@@ -647,6 +652,6 @@ impl Keeper {
 
 fn waiting(asked: Asked, command: &KeyCommand<'_>, hash: u64) -> Waiting {
     let mut bytes = Vec::new();
-    key_codec::encode(command, &mut bytes);
+    key_command::encode(command, &mut bytes);
     Waiting { asked, command: bytes.into(), hash }
 }

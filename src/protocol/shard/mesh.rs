@@ -8,12 +8,12 @@
 //! | bytes | field                                              |
 //! |------:|----------------------------------------------------|
 //! |     4 | length of what follows                             |
-//! |     1 | 0: a request, 1: an answer, 2: a question, 3: its answer, 4: the last |
+//! |     1 | 0: a request, 1: an answer, 2: a question, 3: its answer, 4: the last, 5: a request of another node, 6: its answer |
 //! |     8 | connection                                         |
 //! |     8 | sequence                                           |
 //! |     2 | part                                               |
 //! |     1 | protocol version, of a request                     |
-//! |     – | the reply; or of a request its deadline (8), and the command by `key_codec` |
+//! |     – | the reply; or of a request its deadline (8), and the command by `wire::key_command` |
 
 use crate::base::id::ConnectionId;
 use crate::base::time::Instant;
@@ -35,6 +35,10 @@ pub(super) enum Kind {
     Part,
     /// Nothing more will be asked: the core that says it stops.
     Last,
+    /// As a request, of another node: its link and its number stand for connection and sequence.
+    PeerRequest,
+    /// The reply to that.
+    PeerAnswer,
 }
 
 /// One message.
@@ -62,6 +66,8 @@ pub(super) fn put(
         Kind::Question => 2,
         Kind::Part => 3,
         Kind::Last => 4,
+        Kind::PeerRequest => 5,
+        Kind::PeerAnswer => 6,
     });
     out.extend_from_slice(&request.connection.to_raw().to_le_bytes());
     out.extend_from_slice(&request.sequence.to_le_bytes());
@@ -94,7 +100,9 @@ pub(super) fn take<'a>(bytes: &mut &'a [u8]) -> Option<Message<'a>> {
             1 => Kind::Answer,
             2 => Kind::Question,
             3 => Kind::Part,
-            _ => Kind::Last,
+            4 => Kind::Last,
+            5 => Kind::PeerRequest,
+            _ => Kind::PeerAnswer,
         },
         request: RequestId {
             connection: ConnectionId::new(number(5)),

@@ -25,13 +25,13 @@
 //! - Each event ends with everything said: the driver may stop calling at any event, and a crash
 //!   there loses nothing that was told.
 
+mod abroad;
 mod cluster;
 mod count;
 mod counters;
 mod effect;
 mod event;
 mod keeper;
-mod key_codec;
 mod mesh;
 mod node;
 mod parked;
@@ -46,6 +46,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::base::id::ConnectionId;
+use crate::base::id::LinkId;
 use crate::base::id::ShardId;
 use crate::base::id::Ticket;
 use crate::base::outbox::Outbox;
@@ -53,6 +54,7 @@ use crate::base::time::Duration;
 use crate::base::time::Instant;
 use crate::base::time::Now;
 use crate::protocol::coordinator::RequestError;
+use crate::protocol::peers;
 use crate::protocol::replica::Replica;
 use crate::protocol::ring::slot_of;
 use crate::protocol::session;
@@ -78,6 +80,7 @@ use crate::protocol::wire::ahead::AHEAD_MAX;
 use crate::protocol::wire::ahead::keys_ahead;
 use crate::protocol::wire::ahead::only_key;
 use crate::protocol::wire::command::KeyCommand;
+use crate::protocol::wire::key_command;
 use crate::protocol::wire::reply;
 use crate::storage;
 use crate::storage::Notice;
@@ -89,6 +92,7 @@ pub use effect::Effect;
 pub use event::Door;
 pub use event::Event;
 pub use event::Peer;
+pub use settings::Cluster;
 pub use settings::NodeSettings;
 pub use settings::Settings;
 
@@ -141,7 +145,7 @@ impl Shard {
     pub fn new(settings: Settings, entropy: u64) -> Self {
         let store = Store::new(settings.storage, entropy);
         Self {
-            keeper: Keeper::new(settings.shard, settings.node, store),
+            keeper: Keeper::new(settings.shard, settings.node, store, entropy),
             sessions: ahash::HashMap::default(),
             open: BTreeSet::new(),
             at_own_port: BTreeSet::new(),
@@ -200,6 +204,19 @@ impl Shard {
             }
             Event::Closed { connection } => self.forget(connection),
             Event::Mesh { from, bytes } => self.on_mesh(now, from, bytes, resident, out),
+            Event::PeerOpened { link } => self.with_peers(now, |peers, now, out| {
+                peers.opened(now, link, out);
+            }),
+            Event::PeerAccepted { link } => self.with_peers(now, |peers, now, out| {
+                peers.accepted(now, link, out);
+            }),
+            Event::PeerReceived { link, bytes } => self.hear_peer(now, link, bytes, resident, out),
+            Event::PeerSent { link, bytes } => {
+                self.with_peers(now, |peers, _, _| peers.sent(link, bytes));
+            }
+            Event::PeerClosed { link } => {
+                self.with_peers(now, |peers, now, _| peers.closed(now, link));
+            }
             Event::LogRemoved(log) => self.keeper.store.forget_log(log),
             Event::Tick => self.tick(now, resident, out),
             Event::TurnEnd => {
@@ -216,6 +233,7 @@ impl Shard {
             }
         }
         self.deliver_notices(now, resident, out);
+        self.hear_of_peers(now, resident, out);
         let has_ended = self.go_on_stopping(now, resident, out);
         self.hand_over(out);
         if has_ended {
@@ -226,12 +244,13 @@ impl Shard {
     /// When [`Event::Tick`] should come, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
         let waits = !self.keeper.parked.is_empty() || self.keeper.walks.are_reading();
-        let busy = !self.open.is_empty() || waits;
+        let busy = !self.open.is_empty() || waits || self.keeper.abroad.len() > 0;
         let goes_on = self.keeper.walks.are_paused() || self.keeper.resumes_writes;
         let goes_on = goes_on.then_some(Instant::START);
         let sweep = (busy || self.reaper.has_work()).then_some(self.sweep_at);
         let stop = self.stop.and_then(|stop| stop.deadline());
-        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop]
+        let abroad = self.keeper.abroad.deadline();
+        [self.keeper.store.deadline(), self.keeper.flush_at, sweep, goes_on, stop, abroad]
             .into_iter()
             .flatten()
             .min()
@@ -244,7 +263,12 @@ impl Shard {
 
     /// Requests that wait in this core, also those of clients that are gone.
     pub fn waiting(&self) -> usize {
-        self.keeper.parked.len()
+        self.keeper.parked.len() + self.keeper.abroad.len()
+    }
+
+    /// The other nodes as this core sees them, if there are any.
+    pub fn peers(&self) -> Option<&peers::Peers> {
+        self.keeper.abroad.peers.as_ref()
     }
 
     /// Its log, to look at.
@@ -356,7 +380,7 @@ impl Shard {
                     let (deadline, command) = mesh::awaited(message.body);
                     let origin = Origin::There(from, request);
                     let asked = Asked { origin, protocol, deadline };
-                    self.serve_other_core(now, asked, &key_codec::decode(command), resident, out);
+                    self.serve_other_core(now, asked, &written_here(command), resident, out);
                 }
                 Kind::Answer => self.answer(now, request, message.body, resident, out),
                 Kind::Question => match walk::handed_on(message.body) {
@@ -379,6 +403,17 @@ impl Shard {
                         );
                     }
                 },
+                Kind::PeerRequest => {
+                    let link = LinkId::new(request.connection.to_raw());
+                    let (deadline, command) = mesh::awaited(message.body);
+                    let origin = Origin::PeerThere(from, link, request.sequence);
+                    let asked = Asked { origin, protocol, deadline };
+                    self.serve_other_core(now, asked, &written_here(command), resident, out);
+                }
+                Kind::PeerAnswer => {
+                    let link = LinkId::new(request.connection.to_raw());
+                    self.keeper.abroad.reply(link, request.sequence, message.body);
+                }
                 Kind::Last => self.heard_last += 1,
                 Kind::Part => {
                     let counted = self.keeper.add_part(request, message.body);
@@ -499,6 +534,10 @@ impl Shard {
             Origin::There(shard, request) => {
                 self.keeper.send(shard, Kind::Answer, request, reply);
             }
+            Origin::Peer(link, number) => self.keeper.abroad.reply(link, number, reply),
+            Origin::PeerThere(shard, link, number) => {
+                self.keeper.send(shard, Kind::PeerAnswer, of_peer(link, number), reply);
+            }
             Origin::Count(shard, request) if shard == self.keeper.shard => {
                 if let Some(reply) = self.keeper.add_part(request, reply) {
                     self.answer(now, request, &reply, resident, out);
@@ -528,6 +567,7 @@ impl Shard {
                     self.keeper.replica = Some(Replica::new(self.keeper.store.actor()));
                     self.started = true;
                     out.push(Effect::Started);
+                    self.with_peers(now, |peers, now, out| peers.start(now, out));
                 }
                 Notice::Failed(error) => out.push(Effect::Failed(error)),
                 Notice::Synced { upto } => {
@@ -583,7 +623,7 @@ impl Shard {
         for waiting in self.keeper.parked.fetched(ticket) {
             let mut reply = Vec::new();
             let outcome = if result.is_ok() {
-                let command = key_codec::decode(&waiting.command);
+                let command = written_here(&waiting.command);
                 self.keeper.execute(now, resident, waiting.asked, &command, &mut reply)
             } else {
                 reply::error(&mut reply, RequestError::Damaged);
@@ -604,7 +644,7 @@ impl Shard {
         let mut reply = Vec::new();
         for _ in 0..RESUMED_PER_TURN {
             let Some(waiting) = self.keeper.parked.next_roomless() else { return };
-            let command = key_codec::decode(&waiting.command);
+            let command = written_here(&waiting.command);
             let target = self.keeper.target_of(&command);
             reply.clear();
             let attempt =
@@ -661,6 +701,9 @@ impl Shard {
     fn tick(&mut self, now: Now, resident: &dyn Resident, out: &mut Outbox<Effect>) {
         self.keeper.store.tick(now.monotonic, &mut self.keeper.disk);
         self.keeper.flush_if_due(now);
+        if self.started {
+            self.with_peers(now, |peers, now, out| peers.tick(now, out));
+        }
         self.resume_walks(now, resident, out);
         if self.keeper.resumes_writes {
             self.resume_writes(now, resident, out);
@@ -686,6 +729,8 @@ impl Shard {
         let mut late: Vec<Origin> = held.into_iter().map(|held| held.origin).collect();
         let waiting = self.keeper.parked.late_waiting(now.monotonic);
         late.extend(waiting.into_iter().map(|waiting| waiting.asked.origin));
+        let abroad = self.keeper.abroad.late(now.monotonic);
+        late.extend(abroad.into_iter().map(|passed| passed.asked.origin));
         self.keeper.counters.timeouts += late.len() as u64;
         for origin in late {
             self.answer_error(now, origin, RequestError::TimedOut, resident, out);
@@ -705,6 +750,7 @@ impl Shard {
         for effect in self.keeper.disk.drain() {
             out.push(Effect::Disk(effect));
         }
+        self.hand_over_to_peers(out);
         for (shard, messages) in self.keeper.mesh.iter_mut().enumerate() {
             if messages.is_empty() {
                 continue;
@@ -764,19 +810,33 @@ impl Executor for Hands<'_> {
             return self.keeper.refuse(RequestError::Busy, reply);
         }
         let partition = self.keeper.node.partitions.of(slot_of(command.key));
+        let asked = Asked { origin: Origin::Here(request), protocol, deadline };
+        if !self.keeper.holds(partition) {
+            return self.keeper.pass_on(now, asked, &command, reply);
+        }
         let owner = self.keeper.node.owner(partition);
         if owner == self.keeper.shard {
-            let asked = Asked { origin: Origin::Here(request), protocol, deadline };
             return self.keeper.execute(now, self.resident, asked, &command, reply);
         }
         self.keeper.counters.forwarded += 1;
         let queue = &mut self.keeper.mesh[owner.to_raw() as usize];
         mesh::put(queue, Kind::Request, request, protocol, |out| {
             mesh::put_deadline(deadline, out);
-            key_codec::encode(&command, out);
+            key_command::encode(&command, out);
         });
         Outcome::Parked
     }
+}
+
+/// How a request of another node is named between cores.
+fn of_peer(link: LinkId, number: u64) -> RequestId {
+    let connection = ConnectionId::new(link.to_raw());
+    RequestId { connection, sequence: number, part: 0 }
+}
+
+/// A command that was parked here, or that another core of this node sent.
+fn written_here(bytes: &[u8]) -> KeyCommand<'_> {
+    key_command::decode(bytes).expect("this process wrote it")
 }
 
 impl Keeper {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
+use crate::base::id::LinkId;
 use crate::base::id::ShardId;
 use crate::base::id::Ticket;
 use crate::base::time::Instant;
@@ -25,6 +26,10 @@ pub(super) enum Origin {
     Here(RequestId),
     /// A client of another core.
     There(ShardId, RequestId),
+    /// Another node that is connected to this core: its request's number.
+    Peer(LinkId, u64),
+    /// Another node that is connected to that core.
+    PeerThere(ShardId, LinkId, u64),
     /// The core that adds up a count, itself or another: this core's part of it.
     Count(ShardId, RequestId),
 }
@@ -41,7 +46,7 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) asked: Asked,
-    /// By `key_codec`.
+    /// By `wire::key_command`.
     pub(super) command: Box<[u8]>,
     pub(super) hash: u64,
 }

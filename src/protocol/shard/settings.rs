@@ -3,12 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::base::id::MemberId;
 use crate::base::id::PartitionId;
 use crate::base::id::ShardId;
+use crate::base::id::ZoneId;
 use crate::base::limits::OBJECT_TO_VALUE_RATIO;
 use crate::base::time::Duration;
 use crate::protocol::coordinator::Namespaces;
+use crate::protocol::peers;
+use crate::protocol::ring::Member;
+use crate::protocol::ring::Members;
 use crate::protocol::ring::Partitions;
+use crate::protocol::ring::Preferences;
+use crate::protocol::ring::Table;
 use crate::protocol::session;
 use crate::protocol::version::ContextSecret;
 use crate::storage;
@@ -39,8 +46,10 @@ pub struct NodeSettings {
     pub core_addresses: Vec<SocketAddr>,
     /// How many partitions the ring has.
     pub partitions: Partitions,
-    /// Which shard owns each partition.
+    /// Which shard of this node owns each partition.
     pub owners: Vec<ShardId>,
+    /// The cluster that it is a node of.
+    pub cluster: Cluster,
     /// Of the hash of keys in the log.
     pub hash_seed: u64,
     /// Of the tags of contexts.
@@ -57,6 +66,57 @@ pub struct NodeSettings {
     pub request_timeout: Duration,
     /// What `CONFIG GET` tells, in order of names. No secrets.
     pub shown: Vec<(String, String)>,
+}
+
+/// A node's place in its cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    preferences: Preferences,
+    /// Whether this node holds a place, by partition.
+    holds: Vec<bool>,
+    /// How to speak with the others, if there are any.
+    peers: Option<Arc<peers::Settings>>,
+}
+
+impl Cluster {
+    /// A node that is a cluster by itself.
+    pub fn alone(partitions: Partitions) -> Self {
+        let own = Member { id: MemberId::new(0), weight: 1, zone: ZoneId::new(0) };
+        let members = Members::new([own]).expect("one member");
+        let preferences = Preferences::new(Table::new(partitions, 1, &members));
+        Self { preferences, holds: vec![true; usize::from(partitions.count())], peers: None }
+    }
+
+    /// A node among others, who it is and who they are being told by `peers`.
+    pub fn of(preferences: Preferences, peers: Arc<peers::Settings>) -> Self {
+        let own = peers.own.member;
+        let holds = |partition| {
+            let mut primaries = preferences.table().primaries(partition);
+            primaries.any(|member| member.id == own)
+        };
+        let holds = preferences.table().partitions().all().map(holds).collect();
+        Self { preferences, holds, peers: Some(peers) }
+    }
+
+    /// Whether this node holds a place of a partition.
+    pub fn holds(&self, partition: PartitionId) -> bool {
+        self.holds[usize::from(partition.to_raw())]
+    }
+
+    /// Whether a member is another node than this.
+    pub fn is_other(&self, member: MemberId) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.own.member != member)
+    }
+
+    /// Whom to ask for a partition, in order.
+    pub fn preferences(&self) -> &Preferences {
+        &self.preferences
+    }
+
+    /// How to speak with the others, if there are any.
+    pub fn peers(&self) -> Option<&Arc<peers::Settings>> {
+        self.peers.as_ref()
+    }
 }
 
 impl NodeSettings {

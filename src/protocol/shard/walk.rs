@@ -370,7 +370,9 @@ impl Keeper {
         let (home, request) = match origin {
             Origin::Here(request) => (self.shard, request),
             Origin::There(home, request) => (home, request),
-            Origin::Count(..) => unreachable!("a count is no walk"),
+            Origin::Count(..) | Origin::Peer(..) | Origin::PeerThere(..) => {
+                unreachable!("it asks for no walk")
+            }
         };
         let owner = self.node.owner(walk.partition).to_raw() as usize;
         let queue = &mut self.mesh[owner];

@@ -23,7 +23,9 @@
 //! |---|---|
 //! | `frame` | where one message ends, and that it is whole and the next one |
 //! | `greeting` | the first words of two nodes, by which they become sure of each other |
+//! | `key_command` | a command of one key, for whoever holds it |
 //! | `peer` | what they say then |
+//! | `whole` | whether bytes are one reply and nothing else |
 
 pub mod ahead;
 pub mod arguments;
@@ -35,12 +37,14 @@ pub mod frame;
 pub mod glob;
 pub mod greeting;
 mod inline;
+pub mod key_command;
 pub mod number;
 mod options;
 pub mod peer;
 pub mod reply;
 pub mod resp;
 pub mod table;
+pub mod whole;
 
 /// The version of Redis whose answers these are: `HELLO` and `INFO` tell it, and clients test it.
 pub const REDIS_VERSION: &str = "7.0.15";

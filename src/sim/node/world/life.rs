@@ -12,6 +12,7 @@ use crate::base::id::ShardId;
 use crate::base::time::Duration;
 use crate::protocol::ring::Partitions;
 use crate::protocol::session;
+use crate::protocol::shard::Cluster;
 use crate::protocol::shard::Event;
 use crate::protocol::shard::NodeSettings;
 use crate::protocol::shard::Settings;
@@ -252,6 +253,7 @@ pub(super) fn node_settings(
         core_addresses: (0..plan.shards).map(|shard| address(7100 + shard)).collect(),
         partitions,
         owners,
+        cluster: Cluster::alone(partitions),
         hash_seed: 0x5eed,
         context_secret: ContextSecret::new([7; 32]),
         namespaces: keys::namespaces(plan.interval, plan.interval_objects),

@@ -417,6 +417,9 @@ impl World {
                 assert!(link.stopped, "{connection} was never stopped");
                 link.stopped = false;
             }
+            Effect::PeerConnect { .. } | Effect::PeerSend { .. } | Effect::PeerClose { .. } => {
+                panic!("a node that is a cluster by itself has no peers")
+            }
             Effect::Released(log) => panic!("{log} was adopted by nobody"),
             Effect::Started => self.on_started(shard),
             Effect::Failed(error) => self.start_failed(error),
