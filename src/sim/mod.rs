@@ -15,6 +15,8 @@
 pub mod coverage;
 pub mod disk;
 pub mod node;
+mod one_disk;
 mod pace;
+mod resp;
 pub mod storage;
 pub mod trace;

@@ -19,7 +19,6 @@ pub mod keys;
 mod link;
 pub mod oracle;
 mod plan;
-mod resp;
 mod workload;
 mod world;
 

@@ -11,8 +11,8 @@ use super::oracle::state::NewExpiry;
 use super::oracle::state::OperationId;
 use super::oracle::values::VALUE_BYTES_MIN;
 use super::plan::Plan;
-use super::resp::request;
 use crate::base::rng::Rng;
+use crate::sim::resp::request;
 
 /// Contexts that clients keep of one key.
 const TOKENS_KEPT: usize = 5;

@@ -14,8 +14,8 @@ use crate::sim::node::oracle::End;
 use crate::sim::node::oracle::state::Command;
 use crate::sim::node::oracle::state::OperationId;
 use crate::sim::node::oracle::state::Said;
-use crate::sim::node::resp;
-use crate::sim::node::resp::Reply;
+use crate::sim::resp;
+use crate::sim::resp::Reply;
 
 /// What one session may hold beside what is counted when a request is taken.
 const SLACK_BYTES: i64 = 256 * 1024;

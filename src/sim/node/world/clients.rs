@@ -19,9 +19,9 @@ use crate::sim::node::link::Link;
 use crate::sim::node::link::Part;
 use crate::sim::node::oracle::state::Cause;
 use crate::sim::node::oracle::state::Command;
-use crate::sim::node::resp;
 use crate::sim::node::workload::Desk;
 use crate::sim::node::workload::expiring;
+use crate::sim::resp;
 use crate::storage::Health;
 
 /// The client that reads every key after a start.

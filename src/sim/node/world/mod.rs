@@ -24,9 +24,7 @@ use super::plan::Plan;
 use super::workload::Tokens;
 use crate::base::id::ActorId;
 use crate::base::id::ConnectionId;
-use crate::base::id::LogId;
 use crate::base::id::ShardId;
-use crate::base::id::Ticket;
 use crate::base::outbox::Outbox;
 use crate::base::rng::Rng;
 use crate::base::time::Duration;
@@ -40,12 +38,12 @@ use crate::protocol::shard::NodeSettings;
 use crate::protocol::shard::Shard;
 use crate::sim::coverage::Coverage;
 use crate::sim::coverage::Sometimes;
-use crate::sim::disk::Completion;
 use crate::sim::disk::Disk;
+use crate::sim::one_disk::tagged;
+use crate::sim::one_disk::untagged;
 use crate::sim::pace::Pace;
 use crate::sim::storage::Report;
 use crate::sim::trace::Trace;
-use crate::storage::effect as disk;
 use crate::storage::record::Order;
 
 /// So many starts in a row are cut short, then one may end: see the storage's world.
@@ -517,47 +515,6 @@ impl World {
             println!("{:>12} {}", self.now.as_nanos(), what());
         }
     }
-}
-
-/// Tickets of all shards are of one disk: the shard's number is in the upper bits.
-const TICKET_BITS: u32 = 48;
-
-fn tagged(effect: disk::Effect, shard: usize) -> disk::Effect {
-    use disk::Effect::*;
-    let tag = |ticket: Ticket| Ticket::new(ticket.to_raw() | (shard as u64) << TICKET_BITS);
-    match effect {
-        Append { ticket, segment, offset, buffer } => {
-            Append { ticket: tag(ticket), segment, offset, buffer }
-        }
-        Read { ticket, segment, offset, length } => {
-            Read { ticket: tag(ticket), segment, offset, length }
-        }
-        Bulk { ticket, operation } => Bulk { ticket: tag(ticket), operation },
-        other => other,
-    }
-}
-
-fn untagged(completion: Completion) -> (usize, Completion) {
-    let shard = |ticket: Ticket| (ticket.to_raw() >> TICKET_BITS) as usize;
-    let bare = |ticket: Ticket| Ticket::new(ticket.to_raw() & ((1 << TICKET_BITS) - 1));
-    match completion {
-        Completion::Appended(ticket, result) => {
-            (shard(ticket), Completion::Appended(bare(ticket), result))
-        }
-        Completion::Read(ticket, result) => (shard(ticket), Completion::Read(bare(ticket), result)),
-        Completion::Bulk(ticket, result) => (shard(ticket), Completion::Bulk(bare(ticket), result)),
-        Completion::Resident(segment, result) => {
-            (shard_of(segment.log), Completion::Resident(segment, result))
-        }
-    }
-}
-
-fn log_of(shard: usize) -> LogId {
-    LogId::new(shard as u32 + 1)
-}
-
-fn shard_of(log: LogId) -> usize {
-    log.to_raw() as usize - 1
 }
 
 /// One line of what may hold many bytes.

@@ -6,7 +6,7 @@ use super::World;
 use crate::base::time::Duration;
 use crate::sim::disk::Dials;
 use crate::sim::node::link::Asked;
-use crate::sim::node::resp;
+use crate::sim::resp;
 use crate::storage::Health;
 
 /// The client that asks in the quiet time.

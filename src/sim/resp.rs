@@ -3,7 +3,7 @@
 
 /// A reply.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Reply {
+pub(in crate::sim) enum Reply {
     /// `+…`
     Simple(Vec<u8>),
     /// `-…`
@@ -17,7 +17,7 @@ pub(super) enum Reply {
 }
 
 /// Appends a request.
-pub(super) fn request(out: &mut Vec<u8>, words: &[&[u8]]) {
+pub(in crate::sim) fn request(out: &mut Vec<u8>, words: &[&[u8]]) {
     out.extend(format!("*{}\r\n", words.len()).bytes());
     for word in words {
         out.extend(format!("${}\r\n", word.len()).bytes());
@@ -31,7 +31,7 @@ pub(super) fn request(out: &mut Vec<u8>, words: &[&[u8]]) {
 /// # Panics
 ///
 /// If it is no reply.
-pub(super) fn parse(bytes: &[u8]) -> Option<(Reply, usize)> {
+pub(in crate::sim) fn parse(bytes: &[u8]) -> Option<(Reply, usize)> {
     let end = bytes.windows(2).position(|two| two == b"\r\n")?;
     let (line, mut at) = (&bytes[1..end], end + 2);
     let number = || -> i64 {
