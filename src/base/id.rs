@@ -58,7 +58,8 @@ identifier! {
 }
 identifier! {
     /// One side's name of a connection to a shard of another node. No number is used twice while the
-    /// shard runs: those that it asks for have a range of their own, the others come of its driver.
+    /// shard runs: it gives the connections that it asks for the low ones, its driver the others those
+    /// of [`LinkId::accepted`].
     LinkId(u64), "l"
 }
 identifier! {
@@ -71,8 +72,8 @@ identifier! {
 }
 
 impl LinkId {
-    /// The name of the connection that a shard asks for as its `count`-th.
-    pub const fn asked_for(count: u64) -> Self {
+    /// The name of the `count`-th connection that others asked for.
+    pub const fn accepted(count: u64) -> Self {
         Self(1 << 63 | count)
     }
 }

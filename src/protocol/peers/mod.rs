@@ -502,7 +502,7 @@ impl Peers {
 
     fn connect(&mut self, now: Instant, at: usize, shard: ShardId, out: &mut Outbox<Effect>) {
         self.last_link += 1;
-        let link = LinkId::asked_for(self.last_link);
+        let link = LinkId::new(self.last_link);
         let member = self.settings.members[at];
         self.links.insert(link, Link::connect(now, member, shard));
         self.routes.insert((at, shard), link);

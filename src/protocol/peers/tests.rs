@@ -108,7 +108,7 @@ impl World {
         assert_eq!(shard, ShardId::new(0));
         let to = member.to_raw() as usize;
         self.last_link += 1;
-        let other = (to, LinkId::new(self.last_link));
+        let other = (to, LinkId::accepted(self.last_link));
         self.pipes.insert((from, link), other);
         self.pipes.insert(other, (from, link));
         self.posts.push((other, b"accept".to_vec()));
@@ -204,7 +204,7 @@ impl World {
     /// A stranger connects to a node and says something.
     fn intrude(&mut self, number: usize, bytes: &[u8]) -> LinkId {
         self.last_link += 1;
-        let link = LinkId::new(self.last_link);
+        let link = LinkId::accepted(self.last_link);
         self.with(number, |peers, now, out| peers.accepted(now, link, out));
         self.tell((number, link), bytes);
         link

@@ -61,8 +61,8 @@ pub enum Event<'a> {
         /// Its name.
         link: LinkId,
     },
-    /// Another node's shard connected to this one. Its number was never used before, and is none of
-    /// [`LinkId::asked_for`]. Not before [`super::Effect::Started`].
+    /// Another node's shard connected to this one. Its number is one of [`LinkId::accepted`] and was
+    /// never used before. Not before [`super::Effect::Started`].
     PeerAccepted {
         /// From now on its name.
         link: LinkId,
