@@ -28,6 +28,10 @@ pub mod atlas;
 pub mod counts;
 pub mod dots;
 pub mod history;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 
 use std::collections::BTreeMap;
