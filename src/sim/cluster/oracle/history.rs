@@ -293,7 +293,8 @@ impl History {
         self.check_nothing_settled_is_undone(get, values, &settled)?;
         if guaranteed {
             self.sessions.entry(get.session).or_default().join(&seen);
-            if self.rules.reads_write_back {
+            let is_excused = |number: u32| self.events[number as usize].is_excused;
+            if self.rules.reads_write_back && !seen.iter().any(is_excused) {
                 self.written_back.push((ended, seen.clone()));
             }
         }
