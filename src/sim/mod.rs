@@ -6,14 +6,18 @@
 //!
 //! - [`disk`] performs what a log asks for, late, out of order, and not always.
 //! - [`node`] is a node of shards with clients, and judges what these are told.
+//! - [`cluster`] judges what clients of many nodes are told.
 //! - [`storage`] is a world of one store on one disk, and judges what the store says.
 //! - [`trace`] proves that a seed gives the same run each time.
+//! - [`events`] are the sets in which the judges think.
 //! - [`coverage`] proves that the dangers really came, and `pace` sees to it that each run has some.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+pub mod cluster;
 pub mod coverage;
 pub mod disk;
+pub mod events;
 pub mod node;
 mod one_disk;
 mod pace;

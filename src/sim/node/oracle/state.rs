@@ -7,50 +7,13 @@ use std::collections::BTreeMap;
 
 use super::values::ValueId;
 use super::values::Values;
+use crate::sim::events::Events;
 
 /// The moments of a run, counted. Each event has its own.
 pub type Moment = u64;
 
 /// Names an operation of the whole run; a writing one is an event.
 pub type OperationId = u32;
-
-/// A set of events of one key.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Events(Vec<u64>);
-
-impl Events {
-    fn insert(&mut self, number: u32) {
-        let word = number as usize / 64;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (number % 64);
-    }
-
-    fn has(&self, number: u32) -> bool {
-        self.0.get(number as usize / 64).is_some_and(|word| word & 1 << (number % 64) != 0)
-    }
-
-    /// Leaves only those that are in `other`, in one form.
-    fn meet(&mut self, other: &Self) {
-        self.0.truncate(other.0.len());
-        for (word, mask) in self.0.iter_mut().zip(&other.0) {
-            *word &= mask;
-        }
-        while self.0.last() == Some(&0) {
-            self.0.pop();
-        }
-    }
-
-    fn join(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        for (word, more) in self.0.iter_mut().zip(&other.0) {
-            *word |= more;
-        }
-    }
-}
 
 /// When a value ends, in milliseconds of the wall clock.
 pub type Expiry = Option<u64>;
