@@ -135,6 +135,7 @@ impl Link {
         self.stage == Stage::Connecting
     }
 
+    /// Nothing more is heard of it.
     pub(super) fn end(&mut self) {
         self.stage = Stage::Over;
         self.rest = Vec::new();
@@ -152,7 +153,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// `()` if it is none: the link is over.
+    /// `()` if it is none: the link must be ended.
     pub(super) fn hear<'a>(
         &mut self,
         bytes: &mut &'a [u8],
@@ -172,7 +173,7 @@ impl Link {
             }),
             Err(_) => None,
         };
-        heard.map(Some).ok_or_else(|| self.end())
+        heard.map(Some).ok_or(())
     }
 
     /// The connection is there: says hello.
@@ -192,7 +193,8 @@ impl Link {
         self.say(Word::Hello, |out| out.extend_from_slice(&said));
     }
 
-    /// Hears a word of the handshake. `random` is a fresh number.
+    /// Hears a word of the handshake. `random` is a fresh number. Unless both go on or are ready, the
+    /// link must be ended.
     pub(super) fn greet(
         &mut self,
         settings: &Settings,
@@ -214,9 +216,6 @@ impl Link {
         let step = step.unwrap_or(Step::Nonsense);
         if let Step::Refused(refusal) = step {
             self.say(Word::Refusal, |out| refusal.encode_into(out));
-        }
-        if !matches!(step, Step::GoOn | Step::Ready) {
-            self.end();
         }
         step
     }

@@ -12,7 +12,8 @@
 //!
 //! # Invariants
 //!
-//! - A node counts as up only while a connection of both sides' proof was heard on lately.
+//! - A node counts as up only while this side can ask it: while a connection that this side asked for
+//!   is ready, and was heard on lately.
 //! - Only the newest start of a member is spoken to: connections of an older one are closed when it
 //!   proves itself, and two that live at the same time are counted and named.
 //! - Every connection that is closed was told so once, and its number is never used again.
@@ -263,6 +264,7 @@ impl Peers {
                 joined.extend_from_slice(bytes);
             }
             if one.is_ready()
+                && one.is_ours
                 && let Some(at) = one.member.and_then(|member| self.position(member))
             {
                 self.standings[at].heard_at = now;
@@ -325,10 +327,11 @@ impl Peers {
     /// A connection is gone, or could not be had.
     pub fn closed(&mut self, now: Instant, link: LinkId) {
         let Some(one) = self.links.remove(&link) else { return };
-        if one.is_ready() {
-            self.notices.push(Notice::Lost(link));
+        self.lost(link, &one);
+        if let Some(at) = one.member.and_then(|member| self.position(member)) {
+            let retry_at = now + self.settings.retry_after;
+            self.standings[at].retry_at = self.standings[at].retry_at.min(retry_at);
         }
-        self.left(now, link, &one);
     }
 
     /// A connection for what concerns a partition: to the shard of this member that owns it, or, until
@@ -388,10 +391,8 @@ impl Peers {
         self.look_at_links(now, out);
         for at in 0..self.standings.len() {
             let silent = now.since(self.standings[at].heard_at);
-            if self.standings[at].is_up && silent > self.settings.down_after {
-                self.standings[at].is_up = false;
-                self.counters.downs += 1;
-                self.notices.push(Notice::Down(self.settings.members[at]));
+            if silent > self.settings.down_after {
+                self.is_down(at);
             }
             let is_wanted = self.settings.members[at] != self.settings.own.member
                 && !self.routes.contains_key(&(at, ShardId::new(0)));
@@ -464,23 +465,34 @@ impl Peers {
     fn agreed(&mut self, now: Instant, link: LinkId, at: usize, out: &mut Outbox<Effect>) {
         let one = self.links.get_mut(&link).expect("it was just heard");
         let identity = one.identity.expect("it named itself");
-        let owners = one.owners.take();
-        let before = self.standings[at].identity;
-        let is_double = before.is_some_and(|before| before.instance != identity.instance);
-        if is_double && self.standings[at].is_up {
+        let (owners, is_ours) = (one.owners.take(), one.is_ours);
+        let is_rival = |other: &Link| {
+            let is_heard = now.since(other.heard_at) <= self.settings.down_after;
+            let instance = other.identity.map(|other| other.instance);
+            let is_other = other.is_ready() && instance != Some(identity.instance);
+            is_other && is_heard && other.member == Some(identity.member)
+        };
+        if self.links.values().any(is_rival) {
             // Two processes say that they are this member, and both live: the first one is.
             self.counters.doubles += 1;
             return self.close(link, out);
         }
         let standing = &mut self.standings[at];
-        (standing.identity, standing.refusal, standing.heard_at) = (Some(identity), None, now);
-        if before.is_some_and(|before| before.start != identity.start) {
+        let before = standing.identity.replace(identity);
+        standing.refusal = None;
+        if before.is_some_and(|before| before != identity) {
             standing.owners = None;
-            self.close_older(at, identity.start, out);
+            self.close_older(at, identity, out);
         }
         let standing = &mut self.standings[at];
         standing.owners = owners.or(standing.owners.take());
         self.counters.agreed += 1;
+        if !is_ours {
+            // It is there: no reason to wait before it is asked.
+            standing.retry_at = standing.retry_at.min(now);
+            return;
+        }
+        standing.heard_at = now;
         if !standing.is_up {
             standing.is_up = true;
             self.notices.push(Notice::Up(self.settings.members[at]));
@@ -488,10 +500,10 @@ impl Peers {
     }
 
     /// A newer start of a member is there: nothing that is under way from an older one counts.
-    fn close_older(&mut self, at: usize, start: u64, out: &mut Outbox<Effect>) {
+    fn close_older(&mut self, at: usize, newest: Identity, out: &mut Outbox<Effect>) {
         let member = self.settings.members[at];
         let is_older = |one: &Link| {
-            let other = one.identity.is_some_and(|identity| identity.start != start);
+            let other = one.identity.is_some_and(|identity| identity != newest);
             one.member == Some(member) && other && !one.is_over()
         };
         let older = self.links.iter().filter(|(_, one)| is_older(one)).map(|(link, _)| *link);
@@ -522,21 +534,36 @@ impl Peers {
     /// This side is done with a link: nothing more is heard of it, and nothing asked on it has an
     /// answer. It stays until the driver says that it is closed.
     fn close(&mut self, link: LinkId, out: &mut Outbox<Effect>) {
-        let Some(one) = self.links.get_mut(&link) else { return };
-        if one.is_ready() {
-            self.notices.push(Notice::Lost(link));
+        let Some(mut one) = self.links.remove(&link) else { return };
+        if !one.is_over() {
+            self.lost(link, &one);
+            one.end();
+            out.push(Effect::Close { link });
         }
-        one.end();
-        out.push(Effect::Close { link });
-        self.routes.retain(|_, route| *route != link);
+        self.links.insert(link, one);
     }
 
-    /// A connection is gone: another may be asked for, a little later.
-    fn left(&mut self, now: Instant, link: LinkId, one: &Link) {
+    /// Nothing more comes on a link, which is not among the others any more.
+    fn lost(&mut self, link: LinkId, one: &Link) {
         self.routes.retain(|_, route| *route != link);
-        if let Some(at) = one.member.and_then(|member| self.position(member)) {
-            let retry_at = now + self.settings.retry_after;
-            self.standings[at].retry_at = self.standings[at].retry_at.min(retry_at);
+        if !one.is_ready() {
+            return;
+        }
+        self.notices.push(Notice::Lost(link));
+        let is_other =
+            |other: &Link| other.is_ours && other.is_ready() && other.member == one.member;
+        if one.is_ours
+            && !self.links.values().any(is_other)
+            && let Some(at) = one.member.and_then(|member| self.position(member))
+        {
+            self.is_down(at);
+        }
+    }
+
+    fn is_down(&mut self, at: usize) {
+        if std::mem::replace(&mut self.standings[at].is_up, false) {
+            self.counters.downs += 1;
+            self.notices.push(Notice::Down(self.settings.members[at]));
         }
     }
 

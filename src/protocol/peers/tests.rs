@@ -308,7 +308,9 @@ fn nonsense_ends_its_own_connection_alone() {
         let agreed = world.nodes[0].peers.counters.agreed;
         let mut garbage = vec![0; rng.between(1, 600) as usize];
         rng.fill(&mut garbage);
-        match rng.below(3) {
+        let kind = rng.below(3);
+        let is_of_a_peer = kind == 2;
+        match kind {
             0 => drop(world.intrude(0, &garbage)),
             1 => {
                 // Said well once, and bent in one bit.
@@ -327,6 +329,8 @@ fn nonsense_ends_its_own_connection_alone() {
         }
         world.settle();
         assert_eq!(world.nodes[0].peers.counters.agreed, agreed);
+        let lost = world.nodes[0].notices.iter().filter(|one| matches!(one, Notice::Lost(_)));
+        assert_eq!(lost.count(), usize::from(is_of_a_peer), "what was asked on it has no answer");
         let (garbage, counters) = (garbage.len(), world.nodes[0].peers.counters);
         world.pass(Duration::from_secs(2));
         assert!(world.agree(0, 1), "{garbage} bytes, {counters:?}");
@@ -372,10 +376,10 @@ fn a_second_instance_of_a_living_member_is_fenced() {
             settings.own.member = MemberId::new(1);
         }
     });
-    world.pass(Duration::from_secs(1));
+    world.pass(Duration::from_secs(2));
     let doubles = world.nodes[0].peers.counters.doubles;
     assert!(doubles > 0, "it is noticed");
-    assert!(world.sees(0, 1));
+    assert!(world.sees(0, 1), "and the first is spoken to");
 }
 
 #[test]
