@@ -87,12 +87,14 @@ impl Cluster {
             && self.puts.values().all(|put| put.asked.is_empty());
         if self.is_deleted(&first) && is_agreed {
             self.facts.reaped += 1;
+            self.forgotten.extend(first.seen);
             self.copies.iter_mut().for_each(|copy| copy.object = Object::default());
             (0..COPIES).for_each(|node| self.atlas.gone(node, 0));
         } else if self.is(Breach::ReapedAlone) {
             let deleted = (0..COPIES).filter(|node| self.is_deleted(&self.copies[*node].object));
             for node in deleted.collect::<Vec<usize>>() {
-                self.copies[node].object = Object::default();
+                let object = std::mem::take(&mut self.copies[node].object);
+                self.forgotten.extend(object.seen);
                 self.atlas.gone(node, 0);
             }
         }
@@ -130,6 +132,9 @@ impl Cluster {
         }
         for put in self.puts.values_mut() {
             put.acks.remove(&node);
+        }
+        for get in self.gets.values_mut() {
+            get.written_back.remove(&node);
         }
         for other in (0..COPIES).filter(|other| *other != node) {
             let object = self.copies[other].object.clone();

@@ -99,6 +99,10 @@ pub(super) struct Facts {
     pub(super) wipes: u64,
     pub(super) excused: u64,
     pub(super) reaped: u64,
+    /// Acknowledged writes that nothing at the end has truly seen.
+    pub(super) lost: u64,
+    /// Those of them that are values which stay, where siblings do.
+    pub(super) lost_values: u64,
 }
 
 impl Facts {
@@ -110,6 +114,8 @@ impl Facts {
         self.wipes += more.wipes;
         self.excused += more.excused;
         self.reaped += more.reaped;
+        self.lost += more.lost;
+        self.lost_values += more.lost_values;
     }
 }
 
@@ -217,6 +223,8 @@ struct Cluster {
     steps: u64,
     /// Which kinds of writes there are, out of ten each.
     odds: Odds,
+    /// All that was forgotten with a tombstone.
+    forgotten: Set,
     facts: Facts,
 }
 
@@ -266,6 +274,7 @@ impl Cluster {
             idle: (0..CLIENTS).collect(),
             steps: rng.between(30, 400) * if rng.chance(1, 30) { 10 } else { 1 },
             odds,
+            forgotten: Set::new(),
             facts: Facts::default(),
             rng,
         }
@@ -317,6 +326,16 @@ impl Cluster {
         for copy in self.copies.clone() {
             all = self.join(&all, &copy.object);
         }
+        let known = &all.seen | &self.forgotten;
+        let is_lost =
+            |number: &&u32| self.oracle.history(0).is_owed(**number) && !known.contains(number);
+        let lost: Vec<&u32> = self.done.keys().filter(is_lost).collect();
+        let stays = |number: u32| {
+            let is_value = self.done[&number].value == Some(number);
+            is_value && !self.expiring.contains(&number) && self.conflict == Conflict::Siblings
+        };
+        self.facts.lost = lost.len() as u64;
+        self.facts.lost_values = lost.iter().filter(|number| stays(***number)).count() as u64;
         let values: Vec<Vec<u8>> = self.visible(&all).into_iter().map(value).collect();
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         self.oracle.final_read(0, &values)?;
