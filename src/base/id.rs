@@ -49,6 +49,11 @@ identifier! {
     ConnectionId(u64), "c"
 }
 identifier! {
+    /// One side's name of a connection to a shard of another node. Drivers reuse no number while
+    /// the shard runs.
+    LinkId(u64), "l"
+}
+identifier! {
     /// Names one disk operation in flight. Not a request: several requests may wait for one ticket.
     Ticket(u64), "t"
 }
