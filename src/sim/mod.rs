@@ -5,6 +5,7 @@
 //! happens is drawn from the seed, so that every failure can be had again.
 //!
 //! - [`disk`] performs what a log asks for, late, out of order, and not always.
+//! - [`network`] carries bytes between nodes, late, in pieces, and not through netsplits.
 //! - [`node`] is a node of shards with clients, and judges what these are told.
 //! - [`storage`] is a world of one store on one disk, and judges what the store says.
 //! - [`trace`] proves that a seed gives the same run each time.
@@ -14,6 +15,7 @@
 
 pub mod coverage;
 pub mod disk;
+pub mod network;
 pub mod node;
 mod pace;
 pub mod storage;
