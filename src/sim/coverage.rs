@@ -18,6 +18,11 @@ macro_rules! sometimes {
             pub fn is_of_node(self) -> bool {
                 self as usize >= Self::CrossedCores as usize
             }
+
+            /// Whether one node alone knows nothing of it.
+            pub fn is_of_network(self) -> bool {
+                self as usize >= Self::Retransmitted as usize
+            }
         }
     };
 }
@@ -124,6 +129,25 @@ sometimes! {
     WalkMetWrite,
     /// Of several keys of one request some were written and another was refused.
     PartlyStored,
+    // From here on only in a network.
+    /// A piece was lost on its way and sent again.
+    Retransmitted,
+    /// A connection broke for no reason.
+    ConnectionReset,
+    /// Nobody listened where a connection was asked for.
+    ConnectRefused,
+    /// Nobody answered where a connection was asked for.
+    ConnectTimedOut,
+    /// What was sent was not acknowledged for so long that the sender gave its connection up.
+    GaveUp,
+    /// As much was under way as may be.
+    WindowFull,
+    /// Something could not pass a netsplit.
+    MetNetsplit,
+    /// Something could not pass where the other direction was open.
+    MetOneWayNetsplit,
+    /// Something was held up by a clog.
+    MetClog,
 }
 
 /// How often each of them happened.
@@ -150,9 +174,18 @@ impl Coverage {
         }
     }
 
-    /// What never happened.
+    /// What never happened, of what there is without a network.
     pub fn missing(&self) -> Vec<Sometimes> {
-        Sometimes::ALL.iter().copied().filter(|what| self.count(*what) == 0).collect()
+        self.never().filter(|what| !what.is_of_network()).collect()
+    }
+
+    /// What a network never did.
+    pub fn missing_of_network(&self) -> Vec<Sometimes> {
+        self.never().filter(|what| what.is_of_network()).collect()
+    }
+
+    fn never(&self) -> impl Iterator<Item = Sometimes> + '_ {
+        Sometimes::ALL.iter().copied().filter(|what| self.count(*what) == 0)
     }
 
     fn add(&mut self, what: Sometimes, count: u64) {

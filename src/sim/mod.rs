@@ -5,8 +5,9 @@
 //! happens is drawn from the seed, so that every failure can be had again.
 //!
 //! - [`disk`] performs what a log asks for, late, out of order, and not always.
+//! - [`network`] carries bytes between nodes, late, in pieces, and not through netsplits.
 //! - [`node`] is a node of shards with clients, and judges what these are told.
-//! - [`cluster`] judges what clients of many nodes are told.
+//! - [`cluster`] is many nodes on a network, and judges what clients of any of them are told.
 //! - [`storage`] is a world of one store on one disk, and judges what the store says.
 //! - [`trace`] proves that a seed gives the same run each time.
 //! - [`events`] are the sets in which the judges think.
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod coverage;
 pub mod disk;
 pub mod events;
+pub mod network;
 pub mod node;
 mod one_disk;
 mod pace;
