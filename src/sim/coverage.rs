@@ -19,9 +19,14 @@ macro_rules! sometimes {
                 self as usize >= Self::CrossedCores as usize
             }
 
-            /// Whether one node alone knows nothing of it.
+            /// Whether it is of a network between nodes.
             pub fn is_of_network(self) -> bool {
-                self as usize >= Self::Retransmitted as usize
+                self as usize >= Self::Retransmitted as usize && !self.is_of_cluster()
+            }
+
+            /// Whether only clients of several nodes can meet it.
+            pub fn is_of_cluster(self) -> bool {
+                self as usize >= Self::StoodStill as usize
             }
         }
     };
@@ -148,6 +153,11 @@ sometimes! {
     MetOneWayNetsplit,
     /// Something was held up by a clog.
     MetClog,
+    // From here on only in a cluster.
+    /// A node stood still.
+    StoodStill,
+    /// A request was refused because nobody who holds its key was known to be alive.
+    NoQuorum,
 }
 
 /// How often each of them happened.
@@ -176,12 +186,18 @@ impl Coverage {
 
     /// What never happened, of what there is without a network.
     pub fn missing(&self) -> Vec<Sometimes> {
-        self.never().filter(|what| !what.is_of_network()).collect()
+        let alone = |what: &Sometimes| !what.is_of_network() && !what.is_of_cluster();
+        self.never().filter(alone).collect()
     }
 
     /// What a network never did.
     pub fn missing_of_network(&self) -> Vec<Sometimes> {
         self.never().filter(|what| what.is_of_network()).collect()
+    }
+
+    /// What clients of a cluster never met.
+    pub fn missing_of_cluster(&self) -> Vec<Sometimes> {
+        self.never().filter(|what| what.is_of_network() || what.is_of_cluster()).collect()
     }
 
     fn never(&self) -> impl Iterator<Item = Sometimes> + '_ {

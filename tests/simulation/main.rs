@@ -5,6 +5,7 @@
 //!
 //! Fresh seeds are run by `tools/simulate`.
 
+mod cluster;
 mod node;
 mod storage;
 

@@ -237,7 +237,7 @@ impl Peers {
     /// A connection that was asked for is there.
     pub fn opened(&mut self, now: Instant, link: LinkId, out: &mut Outbox<Effect>) {
         let random = self.random();
-        let Some(one) = self.links.get_mut(&link) else { return };
+        let Some(one) = self.links.get_mut(&link).filter(|one| !one.is_over()) else { return };
         assert!(one.is_connecting(), "{link} was opened before");
         (one.began_at, one.heard_at) = (now, now);
         one.opened(&self.settings, self.shard, random);

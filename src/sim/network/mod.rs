@@ -54,7 +54,7 @@ use crate::base::time::Duration;
 use crate::base::time::Instant;
 
 /// Sides that accept are named from here on, so that no shard ever chooses such a number.
-const ACCEPTED_FIRST: u64 = 1 << 63;
+const ACCEPTED_FIRST: u64 = LinkId::accepted(0).to_raw();
 
 /// What may go wrong, and how often: one in so many pieces, 0 for never.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //!     cargo run --release -p stator-simulate -- --seconds 60 --jobs 2
 //!     cargo run --release -p stator-simulate -- --from 4711 --seeds 1
 //!
-//! `--kind storage` or `--kind node` runs seeds of that world alone; otherwise they take turns.
+//! `--kind storage`, `--kind node` or `--kind cluster` runs seeds of that world alone; otherwise they take turns.
 //! `--aloud 1` tells every event and effect. Exits with 1 if a seed failed, saw too little, or did not
 //! end within `--seed-seconds`, and prints the line that runs it again.
 
@@ -15,6 +15,7 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use stator::sim::cluster;
 use stator::sim::node;
 use stator::sim::storage;
 use stator::sim::storage::Report;
@@ -28,10 +29,11 @@ struct Kind {
     run_aloud: fn(u64) -> Report,
 }
 
-/// They take turns: even seeds of the first, odd ones of the second, unless one kind is asked for.
-const KINDS: [Kind; 2] = [
+/// They take turns, seed by seed, unless one kind is asked for.
+const KINDS: [Kind; 3] = [
     Kind { name: "storage", run: storage::run, run_aloud: storage::run_aloud },
     Kind { name: "node", run: node::run, run_aloud: node::run_aloud },
+    Kind { name: "cluster", run: cluster::run, run_aloud: cluster::run_aloud },
 ];
 
 /// A seed takes less than a second: one that takes this long will never end.
@@ -128,7 +130,7 @@ fn work(
             break;
         }
         let seed = arguments.from.wrapping_add(index);
-        let kind = arguments.kind.unwrap_or(KINDS[(seed % 2) as usize]);
+        let kind = arguments.kind.unwrap_or(KINDS[(seed % KINDS.len() as u64) as usize]);
         SEED.set((kind.name, seed));
         runs(Some((kind.name, seed, Instant::now())));
         let report = if arguments.aloud == 0 { (kind.run)(seed) } else { (kind.run_aloud)(seed) };
