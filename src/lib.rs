@@ -8,9 +8,9 @@
 //!                     └──────┬─────────┘                 both own: clock, sockets, disk, randomness
 //!                            │  Event in, Effect out
 //!    protocol      protocol::shard                       one per core: the hub
-//!                  │        │          │
-//!          session     coordinator   replica             neighbours: never meet
-//!                  │        │          │
+//!              │         │          │          │
+//!          session   coordinator  replica    peers     neighbours: never meet
+//!              │         │          │          │
 //!                 wire   version   ring                  values: no state machines here
 //!                                      │
 //!    log                            storage              the local persistence engine
@@ -24,7 +24,8 @@
 //! 2. **The tree is the paper.** Partitioning is [`protocol::ring`], versions are
 //!    [`protocol::version`], request coordination is [`protocol::coordinator`], the local
 //!    persistence engine is [`storage`]. Only [`protocol::wire`], [`protocol::session`],
-//!    [`protocol::replica`] and [`protocol::shard`] are ours: language, connection, copy, hub.
+//!    [`protocol::peers`], [`protocol::replica`] and [`protocol::shard`] are ours: language,
+//!    connections of clients and of nodes, copy, hub.
 //! 3. **Imports only go down the picture.** Rooms side by side never import each other.
 //!    `tests/architecture.rs` reads the source and checks it.
 //!
@@ -39,16 +40,19 @@
 //!
 //! | Paper | Room |
 //! |---|---|
-//! | §4.2, §6.2 partitions | [`protocol::ring`] |
+//! | §4.2, §6.2 partitions, placement | [`protocol::ring`] |
+//! | §4.3 preference lists | [`protocol::ring::Preferences`] |
 //! | §4.4 data versioning | [`protocol::version`] |
 //! | §4.5 get and put | [`protocol::coordinator`], [`protocol::replica`] |
+//! | §4.8.3 failure detection | [`protocol::peers`]: who is not heard is down |
 //! | §5 request state machine | [`protocol::shard`] |
 //! | §5 local persistence engine | [`storage`] |
 //! | §6.1 durability against latency | [`protocol::coordinator::Durability`], [`storage::commit`] |
 //! | §6.4 client-driven coordination | each core's own port and `CLUSTER SLOTS`: [`protocol::shard`] |
 //!
-//! One node is whole; other nodes, quorums, hints, Merkle trees and gossip are not in the house yet,
-//! and have no stubs.
+//! One node is whole, and is all that can be started. Nodes of a cluster pass commands on to whoever
+//! holds the key, in the simulator alone and without copies: quorums, hints, Merkle trees, gossip and
+//! the sockets between nodes are not in the house yet, and have no stubs.
 
 pub mod base;
 #[cfg(feature = "cli")]

@@ -31,6 +31,9 @@ const TOKENS_KEPT: usize = 3;
 /// have to cross to another core and another node.
 const LATENESS: Duration = Duration::from_millis(210);
 
+/// An answer that is so much later than it may be never comes.
+const FOR_EVER: Duration = Duration::from_secs(5);
+
 /// What a client asked for.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
@@ -268,6 +271,19 @@ impl World {
         let most = self.plan.request_timeout + LATENESS;
         assert!(stood || waited <= most, "{:?}: {reply:?} after {waited:?}", request.asked);
         self.judge(client, request.key, request.asked, &reply);
+    }
+
+    /// Whoever asks is answered, or its connection is lost.
+    pub(super) fn nobody_waits_for_ever(&self) {
+        let stand = self.nodes.iter().map(|node| node.stands_until).max().unwrap_or_default();
+        for (number, client) in self.clients.iter().enumerate() {
+            let Some(request) = client.request.as_ref().filter(|one| one.delivered) else {
+                continue;
+            };
+            let waited = self.now.since(request.deliver_at.max(stand));
+            let most = self.plan.request_timeout + FOR_EVER;
+            assert!(waited < most, "client {number} has no answer to {:?}", request.asked);
+        }
     }
 
     fn judge(&mut self, client: usize, key: KeyIndex, asked: Asked, reply: &Reply) {

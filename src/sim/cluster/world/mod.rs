@@ -209,6 +209,7 @@ impl World {
             Next::Nemesis => self.on_nemesis(),
             Next::Start(node) => self.start(node),
         }
+        self.nobody_waits_for_ever();
     }
 
     fn next(&self) -> Option<(Instant, Next)> {
