@@ -1,5 +1,6 @@
 //! A whole shard, and what one must not do to another: a file for each danger.
 
+mod abroad;
 mod background;
 mod budget;
 mod damage;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use stator::base::id::ConnectionId;
+use stator::base::id::LinkId;
 use stator::base::id::LogId;
 use stator::base::id::ShardId;
 use stator::base::id::Ticket;
@@ -77,6 +78,13 @@ pub(super) fn get(key: &str) -> Vec<u8> {
     format!("*2\r\n{}{}", bulk("GET"), bulk(key)).into_bytes()
 }
 
+/// What a shard wants of a connection to another node.
+pub(super) enum PeerWish {
+    Connect(LinkId, ShardId),
+    Send(LinkId, Vec<u8>),
+    Close(LinkId),
+}
+
 /// See [`World::on_disk`].
 type OnDisk = dyn FnMut(&mut Disk, &disk::Effect) -> bool;
 
@@ -98,6 +106,8 @@ pub(super) struct World {
     pub(super) heard: Vec<(ConnectionId, Vec<u8>)>,
     /// What it says to other cores.
     pub(super) mesh: Vec<Vec<u8>>,
+    /// What it wants of its connections to other nodes.
+    pub(super) peers: Vec<PeerWish>,
     pub(super) stopped: bool,
     /// Clients take what they are told.
     pub(super) sends: bool,
@@ -124,6 +134,7 @@ impl World {
             now: Instant::START,
             heard: Vec::new(),
             mesh: Vec::new(),
+            peers: Vec::new(),
             stopped: false,
             sends: true,
             unsent: Vec::new(),
@@ -299,6 +310,13 @@ impl World {
                     assert!(!self.stopped, "it has ended");
                     self.mesh.push(arena[bytes].to_vec());
                 }
+                Effect::PeerConnect { link, shard, .. } => {
+                    self.peers.push(PeerWish::Connect(link, shard));
+                }
+                Effect::PeerSend { link, bytes } => {
+                    self.peers.push(PeerWish::Send(link, arena[bytes].to_vec()));
+                }
+                Effect::PeerClose { link } => self.peers.push(PeerWish::Close(link)),
                 Effect::Stopped => self.stopped = true,
                 Effect::Failed(error) => panic!("{error:?}"),
                 _ => {}
