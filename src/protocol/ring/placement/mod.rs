@@ -69,11 +69,7 @@ fn arrange(table: &Table, members: &Members) -> Vec<u16> {
         places: wanted.min(members.len()) as u32,
         zones,
     };
-    let mut held = vec![0; members.len()];
-    for holder in table.holders.iter().filter(|holder| **holder != VACANT) {
-        held[usize::from(*holder)] += 1;
-    }
-    let shares = shares::shares(members.all(), &zone_of, &bounds, &held);
+    let shares = shares::shares(members.all(), &zone_of, &bounds);
     let mut assignment = Assignment::new(table, members, zone_of, bounds, shares);
     assignment.vacate_what_breaks_the_zone_rule();
     assignment.fill();

@@ -44,8 +44,6 @@ struct Candidate {
     /// Places that it would have then.
     with_one_more: u32,
     weight: u16,
-    /// It holds that many today: nothing would move.
-    is_held: bool,
     index: usize,
 }
 
@@ -57,7 +55,6 @@ impl Ord for Candidate {
         // Of equal loads the one that is made of fewer places can be borne better.
         own.cmp(&others)
             .then(self.with_one_more.cmp(&other.with_one_more))
-            .then(other.is_held.cmp(&self.is_held))
             .then(self.index.cmp(&other.index))
     }
 }
@@ -70,7 +67,6 @@ impl PartialOrd for Candidate {
 
 struct Division<'a> {
     members: &'a [Member],
-    held: &'a [u32],
     shares: Vec<u32>,
 }
 
@@ -78,8 +74,7 @@ impl Division<'_> {
     fn candidate(&self, index: usize) -> Candidate {
         let with_one_more = self.shares[index] + 1;
         let weight = self.members[index].weight;
-        let is_held = with_one_more <= self.held[index];
-        Candidate { with_one_more, weight, is_held, index }
+        Candidate { with_one_more, weight, index }
     }
 
     /// Gives `count` places to these members, where `may_take` lets them.
@@ -103,16 +98,11 @@ impl Division<'_> {
     }
 }
 
-/// The share of each member, in their order. Among shares that are equally good, those that are
-/// nearest to what is `held` today.
-pub(super) fn shares(
-    members: &[Member],
-    zone_of: &[u16],
-    bounds: &Bounds,
-    held: &[u32],
-) -> Vec<u32> {
+/// The share of each member, in their order. It follows from the members alone: two that are equal may
+/// differ by one place, which is the price of shares that do not depend on the past.
+pub(super) fn shares(members: &[Member], zone_of: &[u16], bounds: &Bounds) -> Vec<u32> {
     let Bounds { partitions, places, zones } = *bounds;
-    let mut division = Division { members, held, shares: vec![0; members.len()] };
+    let mut division = Division { members, shares: vec![0; members.len()] };
     let mut in_zone = vec![0_u32; zones as usize];
     let mut left = partitions * places;
     if zones <= places {
@@ -153,7 +143,7 @@ mod tests {
             .collect();
         let (zone_of, zones) = zones_of(&members);
         let bounds = Bounds { partitions, places, zones };
-        shares(&members, &zone_of, &bounds, &vec![0; members.len()])
+        shares(&members, &zone_of, &bounds)
     }
 
     #[test]
