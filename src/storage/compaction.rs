@@ -133,6 +133,8 @@ pub struct Compaction {
     lowest_order: Order,
     /// Bytes of the records in the copy.
     record_bytes: u64,
+    /// Of those, bytes of what is carried along.
+    carried_bytes: u64,
     good_bytes: u64,
     output_limit: u32,
 }
@@ -150,7 +152,8 @@ pub struct Tables<'a> {
 /// Chooses segments whose live records are worth copying. Empty: none.
 ///
 /// `garbage_percent` of all indexed segments' bytes must be garbage, and the copy must be at least
-/// a fifth smaller than what goes; with `eager`, any gain is worth it. `last_vouched` is the epoch
+/// a fifth smaller than what goes; with `eager`, any gain is worth it. What is carried counts as
+/// copied: a segment that only carries would else be copied for ever. `last_vouched` is the epoch
 /// and number of the last batch that a durable one calls synced: its segment stays, for without it
 /// the next start could not tell that batch, let go, from one that was damaged. And when a segment
 /// goes, the batch that follows it is known to be synced, also to a start that finds it bad.
@@ -174,15 +177,15 @@ pub fn choose_victims(
         return Vec::new();
     }
     candidates.sort_by_key(|(_, segment)| {
-        (segment.live_bytes * 1000 / u64::from(segment.file_bytes.max(1)), segment.id)
+        (segment.kept_bytes() * 1000 / u64::from(segment.file_bytes.max(1)), segment.id)
     });
     let (mut victims, mut live, mut freed) = (Vec::new(), 0, 0);
     for (slot, segment) in candidates.into_iter().take(VICTIMS_MAX) {
-        if live + segment.live_bytes > u64::from(segment_bytes) * 7 / 8 {
+        if live + segment.kept_bytes() > u64::from(segment_bytes) * 7 / 8 {
             break;
         }
         victims.push(slot);
-        live += segment.live_bytes;
+        live += segment.kept_bytes();
         freed += u64::from(segment.file_bytes);
     }
     let copy = if live == 0 { 0 } else { live + live / 32 + 3 * PAGE_BYTES as u64 };
@@ -243,6 +246,7 @@ impl Compaction {
             index: IndexBuilder::default(),
             lowest_order: Order(u64::MAX),
             record_bytes: 0,
+            carried_bytes: 0,
             good_bytes: 0,
             output_limit: segment_bytes / 8 * 7,
         }
@@ -566,7 +570,9 @@ impl Compaction {
         };
         record::write(buffer, self.output, kept.new_offset, &record);
         self.lowest_order = self.lowest_order.min(kept.entry.order);
-        self.record_bytes += u64::from(location(SegmentSlot(0), &kept.entry).counted_length());
+        let length = u64::from(location(SegmentSlot(0), &kept.entry).counted_length());
+        self.record_bytes += length;
+        self.carried_bytes += if kept.old.is_none() { length } else { 0 };
         self.index.push(IndexEntry { offset: kept.new_offset, ..kept.entry });
     }
 
@@ -603,6 +609,7 @@ impl Compaction {
         segment.last_batch = self.batches;
         segment.cleaned_at = self.cleaned_at;
         segment.record_bytes = self.record_bytes;
+        segment.carried_bytes = self.carried_bytes;
         segment.lowest_order = self.lowest_order;
         segment
     }
@@ -664,6 +671,23 @@ mod tests {
     fn a_copy_is_no_evidence() {
         let segments = of_garbage(&[(0, 99), (1, 3)]);
         assert_eq!(victims(&segments, (1, 3)), [1]);
+    }
+
+    /// A tombstone that must go on shadowing something is carried by each copy: of one that holds
+    /// nothing else another copy would be the same again. Several become one.
+    #[test]
+    fn what_only_carries_is_not_copied_for_ever() {
+        let mut segments = of_garbage(&[(0, 1)]);
+        let carrying = |segments: &mut Segments, number| {
+            let segment = segments.get_mut(slot(segments, number));
+            (segment.file_bytes, segment.live_bytes) = (2 * PAGE_BYTES as u32, 0);
+            segment.carried_bytes = 100;
+        };
+        carrying(&mut segments, 1);
+        assert_eq!(victims(&segments, (9, 0)), [0_u32; 0]);
+        let mut segments = of_garbage(&[(0, 1), (0, 2), (0, 3)]);
+        (1..=3).for_each(|number| carrying(&mut segments, number));
+        assert_eq!(victims(&segments, (9, 0)), [1, 2, 3]);
     }
 
     #[test]
