@@ -29,7 +29,7 @@ impl Seed {
     pub(super) fn rank(self, partition: PartitionId, weight: u16) -> u64 {
         // The least of exponential variates with these rates is each with that chance.
         // Another number than the one by which holders were chosen, or they would be the first of all.
-        halvings(mix(self.at(partition).wrapping_add(GOLDEN))) / u64::from(weight)
+        (halvings(mix(self.at(partition).wrapping_add(GOLDEN))) << 24) / u64::from(weight)
     }
 }
 
