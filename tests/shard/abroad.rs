@@ -154,7 +154,7 @@ impl Pair {
         let (link, _) = self.ends.iter().find(|(_, at)| **at == heard.at).expect("it asked");
         let (link, number) = (*link, heard.number);
         let mut out = Outbox::default();
-        let is_said = self.other[heard.at].say(there(link), Word::Reply, &mut out, |out| {
+        let is_said = self.other[heard.at].answer(there(link), Word::Reply, &mut out, |out| {
             Reply { number, reply }.encode_into(out);
         });
         assert!(is_said);

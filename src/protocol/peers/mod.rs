@@ -172,9 +172,19 @@ pub struct Input<'a> {
     taken: usize,
 }
 
-impl<'a> Input<'a> {
+impl Input<'_> {
     fn bytes(&self) -> &[u8] {
         if self.joined.is_empty() { self.came } else { &self.joined }
+    }
+
+    /// What is not taken, to be gone on with: the buffer itself, for a frame may come in many pieces.
+    fn take_rest(&mut self) -> Vec<u8> {
+        let taken = std::mem::take(&mut self.taken);
+        if self.joined.is_empty() {
+            return std::mem::take(&mut self.came)[taken..].to_vec();
+        }
+        self.joined.drain(..taken);
+        std::mem::take(&mut self.joined)
     }
 }
 
@@ -246,7 +256,8 @@ impl Peers {
 
     /// Somebody connected to this shard.
     pub fn accepted(&mut self, now: Instant, link: LinkId, out: &mut Outbox<Effect>) {
-        let strangers = self.links.values().filter(|link| !link.is_ours && !link.is_ready());
+        let is_stranger = |link: &&Link| !link.is_ours && !link.is_ready() && !link.is_over();
+        let strangers = self.links.values().filter(is_stranger);
         let is_full = strangers.count() >= PEER_LINKS_STRANGE_MAX;
         self.links.insert(link, Link::accept(now));
         if is_full {
@@ -288,7 +299,7 @@ impl Peers {
             match one.hear(&mut rest, self.settings.frame_bytes_max) {
                 Ok(None) if one.is_over() => return None,
                 Ok(None) => {
-                    one.rest = rest.to_vec();
+                    one.rest = input.take_rest();
                     return None;
                 }
                 Err(()) => {
@@ -356,9 +367,22 @@ impl Peers {
         self.ready_route(at, owner).or(first)
     }
 
-    /// Says something on a link. `false`: it is of no use any more, or so much waits on this side that
+    /// Asks something on a link. `false`: it is of no use any more, or so much waits on this side that
     /// nothing may be added; nothing was said.
-    pub fn say(
+    pub fn ask(
+        &mut self,
+        link: LinkId,
+        word: Word,
+        out: &mut Outbox<Effect>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        !self.is_full(link) && self.answer(link, word, out, write)
+    }
+
+    /// Answers something that came on a link, however much waits on it: whoever asked would else wait
+    /// in vain. What is taken up at all is bounded by [`Peers::is_full`]. `false`: it is of no use any
+    /// more.
+    pub fn answer(
         &mut self,
         link: LinkId,
         word: Word,
@@ -368,12 +392,14 @@ impl Peers {
         let Some(one) = self.links.get_mut(&link).filter(|one| one.is_ready()) else {
             return false;
         };
-        if one.unsent > self.settings.unsent_bytes_max {
-            return false;
-        }
         one.say(word, write);
         self.hand_over(link, out);
         true
+    }
+
+    /// Whether so much waits on this side of a link that nothing new should be taken up on it.
+    pub fn is_full(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|one| one.unsent > self.settings.unsent_bytes_max)
     }
 
     /// What came on a link was no word of this room, and none of any other: the link is over.
@@ -387,6 +413,7 @@ impl Peers {
         if self.due_at.is_some_and(|at| now < at) {
             return;
         }
+        self.stood_still(now);
         self.due_at = Some(now + self.settings.ping_after / 4);
         self.look_at_links(now, out);
         for at in 0..self.standings.len() {
@@ -399,6 +426,21 @@ impl Peers {
             if is_wanted && self.standings[at].retry_at <= now {
                 self.connect(now, at, ShardId::new(0), out);
             }
+        }
+    }
+
+    /// Whoever comes late to its own clock has heard nobody meanwhile, and accuses nobody of it.
+    fn stood_still(&mut self, now: Instant) {
+        let late = self.due_at.map_or(Duration::ZERO, |due_at| now.since(due_at));
+        if late <= self.settings.ping_after {
+            return;
+        }
+        for one in self.links.values_mut() {
+            one.heard_at = (one.heard_at + late).min(now);
+            one.began_at = (one.began_at + late).min(now);
+        }
+        for standing in &mut self.standings {
+            standing.heard_at = (standing.heard_at + late).min(now);
         }
     }
 

@@ -355,6 +355,33 @@ fn who_is_silent_is_down_and_is_taken_back() {
     }
 }
 
+/// Its own pause is nobody else's silence.
+#[test]
+fn who_stood_still_accuses_nobody() {
+    let mut world = World::new(3, |_, _| {});
+    world.now = world.now + Duration::from_secs(5);
+    world.pass(Duration::from_secs(1));
+    for node in &world.nodes {
+        assert_eq!(node.peers.counters.downs, 0);
+        assert!(!node.notices.iter().any(|one| matches!(one, Notice::Lost(_))));
+    }
+}
+
+/// A frame that comes in many pieces is gathered once, not with each piece anew.
+#[test]
+fn a_long_frame_may_come_in_many_pieces() {
+    let mut world = World::new(2, |_, settings| settings.frame_bytes_max = 1 << 20);
+    let end = *world.pipes.keys().find(|end| end.0 == 0).expect("they are connected");
+    let length = (1_u32 << 20).to_le_bytes();
+    world.tell(end, &length);
+    for _ in 0..20_000 {
+        world.tell(end, &[7; 50]);
+    }
+    let rest = &world.nodes[0].peers.links[&end.1].rest;
+    assert_eq!(rest.len(), 4 + 1_000_000);
+    assert!(rest.capacity() > rest.len(), "it grows by doubling");
+}
+
 #[test]
 fn a_new_start_takes_the_place_of_the_old_one() {
     let mut world = World::new(2, |_, _| {});

@@ -100,7 +100,9 @@ impl Gather {
             }
             (Some(b':'), KeysKind::Deleted | KeysKind::Existing) => {
                 let digits = bytes[1..].strip_suffix(b"\r\n").unwrap_or_default();
-                self.sum += number::parse(digits).expect("our own integer");
+                // Another node's too: it is one, but may be any.
+                let number = number::parse(digits).expect("one whole reply was passed on");
+                self.sum = self.sum.saturating_add(number);
             }
             _ => {}
         }

@@ -132,7 +132,7 @@ impl Abroad {
     pub(super) fn reply(&mut self, link: LinkId, number: u64, reply: &[u8]) {
         let Some(peers) = &mut self.peers else { return };
         // If the link is gone, so is whoever asked.
-        let _ = peers.say(link, Word::Reply, &mut self.out, |out| {
+        let _ = peers.answer(link, Word::Reply, &mut self.out, |out| {
             Reply { number, reply }.encode_into(out);
         });
     }
@@ -170,7 +170,7 @@ impl Keeper {
             command: *command,
         };
         let peers = self.abroad.peers.as_mut().expect("there is a link");
-        let is_said = peers.say(link, Word::Forward, &mut self.abroad.out, |out| {
+        let is_said = peers.ask(link, Word::Forward, &mut self.abroad.out, |out| {
             forward.encode_into(out);
         });
         if !is_said {
@@ -268,6 +268,16 @@ impl Shard {
             return false; // it has the same table, and nothing is passed on twice
         }
         let asked = asked_by_peer(now, link, &forward);
+        let peers = self.keeper.abroad.peers.as_ref().expect("they were just heard");
+        let refusal = match (self.keeper.stopping, peers.is_full(link)) {
+            (true, _) => Some(RequestError::Stopping),
+            (_, true) => Some(RequestError::Busy),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.answer_error(now, asked.origin, refusal, resident, out);
+            return true;
+        }
         let owner = self.keeper.node.owner(partition);
         if owner == self.keeper.shard {
             self.serve_other_core(now, asked, &forward.command, resident, out);

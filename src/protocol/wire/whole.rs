@@ -3,6 +3,8 @@
 //! What another node answers is passed on to a client as it is. One reply too few or too many would
 //! make the client take each later answer for another one's, so nothing is passed on unseen.
 
+use super::number;
+
 /// Arrays of siblings hold bulks, and an array of owners holds arrays of them.
 const DEPTH_MAX: usize = 3;
 
@@ -20,17 +22,17 @@ fn take(bytes: &mut &[u8], depth: usize) -> Option<()> {
     let is_text = !line.contains(&b'\n');
     match kind {
         b'+' | b'-' => is_text.then_some(()),
-        b':' => number(line).map(drop),
+        b':' => number::parse(line).map(drop),
         b'_' | b'*' | b'$' if *kind == b'_' || line == b"-1" => {
             (*kind != b'_' || line.is_empty()).then_some(())
         }
         b'$' => {
-            let length = usize::try_from(number(line)?).ok()?;
+            let length = usize::try_from(number::parse(line)?).ok()?;
             *bytes = bytes.get(length..)?.strip_prefix(b"\r\n")?;
             Some(())
         }
         b'*' | b'%' => {
-            let count = usize::try_from(number(line)?).ok()?;
+            let count = usize::try_from(number::parse(line)?).ok()?;
             let each = if *kind == b'%' { 2 } else { 1 };
             // Each takes three bytes at least: no count is believed that the bytes do not bear out.
             if depth == 0 || count > bytes.len() {
@@ -40,12 +42,6 @@ fn take(bytes: &mut &[u8], depth: usize) -> Option<()> {
         }
         _ => None,
     }
-}
-
-fn number(line: &[u8]) -> Option<i64> {
-    let digits = line.strip_prefix(b"-").unwrap_or(line);
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    is_number.then(|| std::str::from_utf8(line).ok()?.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -88,6 +84,8 @@ mod tests {
             b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
             b":\r\n",
             b":+1\r\n",
+            b":007\r\n",
+            b":-0\r\n",
             b"_x\r\n",
             b"*2\r\n:1\r\n",
         ] {
