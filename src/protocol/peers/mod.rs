@@ -15,7 +15,9 @@
 //! - A node counts as up only while this side can ask it: while a connection that this side asked for
 //!   is ready, and was heard on lately.
 //! - Only the newest start of a member is spoken to: connections of an older one are closed when it
-//!   proves itself, and two that live at the same time are counted and named.
+//!   proves itself. A second instance that lives at the same time is let go and counted; each shard
+//!   judges that by what it hears itself. (Two processes on copies of one directory are one instance:
+//!   they take each other's place, again and again, which is seen as downs.)
 //! - Every connection that is closed was told so once, and its number is never used again.
 
 mod link;

@@ -9,7 +9,8 @@
 //! # Order
 //!
 //! What one client asks of one key arrives in its order: as long as something of a partition is under
-//! way on a link, everything of that partition goes there, also if there is a shorter way by now.
+//! way on a link, everything of that partition goes there, also if there is a shorter way by now. What
+//! was lost or late has an unknown outcome: it may yet be carried out, after what is asked later.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -318,22 +319,17 @@ impl Shard {
             && let Some(notice) = peers.next_notice()
         {
             let peers::Notice::Lost(link) = notice else { continue };
+            // An answer may let out what its session held back, of the same key: only after all of them.
+            let mut replies = Vec::new();
             for passed in self.keeper.abroad.lost(link) {
-                self.ask_again(now, passed, resident, out);
+                let (origin, mut reply) = (passed.asked.origin, Vec::new());
+                if self.keeper.ask_again(now, passed, &mut reply) == Outcome::Done {
+                    replies.push((origin, reply));
+                }
             }
-        }
-    }
-
-    fn ask_again(
-        &mut self,
-        now: Now,
-        passed: Passed,
-        resident: &dyn Resident,
-        out: &mut Outbox<Effect>,
-    ) {
-        let (origin, mut reply) = (passed.asked.origin, Vec::new());
-        if self.keeper.ask_again(now, passed, &mut reply) == Outcome::Done {
-            self.answer_origin(now, origin, &reply, resident, out);
+            for (origin, reply) in replies {
+                self.answer_origin(now, origin, &reply, resident, out);
+            }
         }
     }
 
