@@ -152,8 +152,8 @@ pub struct Tables<'a> {
 /// Chooses segments whose live records are worth copying. Empty: none.
 ///
 /// `garbage_percent` of all indexed segments' bytes must be garbage, and the copy must be at least
-/// a fifth smaller than what goes; with `eager`, any gain is worth it. What is carried counts as
-/// copied: a segment that only carries would else be copied for ever. `last_vouched` is the epoch
+/// a fifth smaller than what goes; with `eager`, any gain is worth it. A copy in which nothing died
+/// since is copied only together with others: alone it would be so for ever. `last_vouched` is the epoch
 /// and number of the last batch that a durable one calls synced: its segment stays, for without it
 /// the next start could not tell that batch, let go, from one that was damaged. And when a segment
 /// goes, the batch that follows it is known to be synced, also to a start that finds it bad.
@@ -177,20 +177,21 @@ pub fn choose_victims(
         return Vec::new();
     }
     candidates.sort_by_key(|(_, segment)| {
-        (segment.kept_bytes() * 1000 / u64::from(segment.file_bytes.max(1)), segment.id)
+        (segment.live_bytes * 1000 / u64::from(segment.file_bytes.max(1)), segment.id)
     });
     let (mut victims, mut live, mut freed) = (Vec::new(), 0, 0);
     for (slot, segment) in candidates.into_iter().take(VICTIMS_MAX) {
-        if live + segment.kept_bytes() > u64::from(segment_bytes) * 7 / 8 {
+        if live + segment.live_bytes > u64::from(segment_bytes) * 7 / 8 {
             break;
         }
         victims.push(slot);
-        live += segment.kept_bytes();
+        live += segment.live_bytes;
         freed += u64::from(segment.file_bytes);
     }
     let copy = if live == 0 { 0 } else { live + live / 32 + 3 * PAGE_BYTES as u64 };
+    let is_same_again = matches!(victims[..], [only] if segments.get(only).is_fresh_copy());
     let worth = if eager { freed > copy } else { freed * 4 >= copy * 5 };
-    if worth && freed > 0 {
+    if worth && freed > 0 && !is_same_again {
         victims.sort_by_key(|slot| segments.get(*slot).id);
         victims
     } else {
@@ -681,7 +682,7 @@ mod tests {
         let carrying = |segments: &mut Segments, number| {
             let segment = segments.get_mut(slot(segments, number));
             (segment.file_bytes, segment.live_bytes) = (2 * PAGE_BYTES as u32, 0);
-            segment.carried_bytes = 100;
+            (segment.record_bytes, segment.carried_bytes) = (100, 100);
         };
         carrying(&mut segments, 1);
         assert_eq!(victims(&segments, (9, 0)), [0_u32; 0]);
@@ -795,6 +796,7 @@ mod tests {
         for (number, (epoch, last_batch)) in (1..).zip(ends) {
             let id = SegmentId { log: OWN, number };
             let mut segment = Segment::new(id, BYTES, *epoch, Stage::Indexed);
+            segment.record_bytes = 100; // all of them dead
             segment.last_batch = *last_batch;
             segments.add(segment);
         }

@@ -111,9 +111,10 @@ impl Segment {
         self.record_bytes - self.live_bytes
     }
 
-    /// Bytes that a copy would have of it.
-    pub fn kept_bytes(&self) -> u64 {
-        self.live_bytes + self.carried_bytes
+    /// Whether compaction wrote it, and nothing in it died since but what it carried from the start:
+    /// alone, its copy would be the same again.
+    pub fn is_fresh_copy(&self) -> bool {
+        self.epoch == 0 && self.dead_bytes() == self.carried_bytes
     }
 
     /// Bytes of the file that hold no live record: dead ones, headers, padding.
