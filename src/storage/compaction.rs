@@ -133,8 +133,6 @@ pub struct Compaction {
     lowest_order: Order,
     /// Bytes of the records in the copy.
     record_bytes: u64,
-    /// Of those, bytes of what is carried along.
-    carried_bytes: u64,
     good_bytes: u64,
     output_limit: u32,
 }
@@ -152,8 +150,7 @@ pub struct Tables<'a> {
 /// Chooses segments whose live records are worth copying. Empty: none.
 ///
 /// `garbage_percent` of all indexed segments' bytes must be garbage, and the copy must be at least
-/// a fifth smaller than what goes; with `eager`, any gain is worth it. A copy in which nothing died
-/// since is copied only together with others: alone it would be so for ever. `last_vouched` is the epoch
+/// a fifth smaller than what goes; with `eager`, any gain is worth it. `last_vouched` is the epoch
 /// and number of the last batch that a durable one calls synced: its segment stays, for without it
 /// the next start could not tell that batch, let go, from one that was damaged. And when a segment
 /// goes, the batch that follows it is known to be synced, also to a start that finds it bad.
@@ -189,9 +186,8 @@ pub fn choose_victims(
         freed += u64::from(segment.file_bytes);
     }
     let copy = if live == 0 { 0 } else { live + live / 32 + 3 * PAGE_BYTES as u64 };
-    let is_same_again = matches!(victims[..], [only] if segments.get(only).is_fresh_copy());
     let worth = if eager { freed > copy } else { freed * 4 >= copy * 5 };
-    if worth && freed > 0 && !is_same_again {
+    if worth && freed > 0 {
         victims.sort_by_key(|slot| segments.get(*slot).id);
         victims
     } else {
@@ -247,7 +243,6 @@ impl Compaction {
             index: IndexBuilder::default(),
             lowest_order: Order(u64::MAX),
             record_bytes: 0,
-            carried_bytes: 0,
             good_bytes: 0,
             output_limit: segment_bytes / 8 * 7,
         }
@@ -571,9 +566,7 @@ impl Compaction {
         };
         record::write(buffer, self.output, kept.new_offset, &record);
         self.lowest_order = self.lowest_order.min(kept.entry.order);
-        let length = u64::from(location(SegmentSlot(0), &kept.entry).counted_length());
-        self.record_bytes += length;
-        self.carried_bytes += if kept.old.is_none() { length } else { 0 };
+        self.record_bytes += u64::from(location(SegmentSlot(0), &kept.entry).counted_length());
         self.index.push(IndexEntry { offset: kept.new_offset, ..kept.entry });
     }
 
@@ -610,7 +603,6 @@ impl Compaction {
         segment.last_batch = self.batches;
         segment.cleaned_at = self.cleaned_at;
         segment.record_bytes = self.record_bytes;
-        segment.carried_bytes = self.carried_bytes;
         segment.lowest_order = self.lowest_order;
         segment
     }
@@ -672,23 +664,6 @@ mod tests {
     fn a_copy_is_no_evidence() {
         let segments = of_garbage(&[(0, 99), (1, 3)]);
         assert_eq!(victims(&segments, (1, 3)), [1]);
-    }
-
-    /// A tombstone that must go on shadowing something is carried by each copy: of one that holds
-    /// nothing else another copy would be the same again. Several become one.
-    #[test]
-    fn what_only_carries_is_not_copied_for_ever() {
-        let mut segments = of_garbage(&[(0, 1)]);
-        let carrying = |segments: &mut Segments, number| {
-            let segment = segments.get_mut(slot(segments, number));
-            (segment.file_bytes, segment.live_bytes) = (2 * PAGE_BYTES as u32, 0);
-            (segment.record_bytes, segment.carried_bytes) = (100, 100);
-        };
-        carrying(&mut segments, 1);
-        assert_eq!(victims(&segments, (9, 0)), [0_u32; 0]);
-        let mut segments = of_garbage(&[(0, 1), (0, 2), (0, 3)]);
-        (1..=3).for_each(|number| carrying(&mut segments, number));
-        assert_eq!(victims(&segments, (9, 0)), [1, 2, 3]);
     }
 
     #[test]
@@ -796,7 +771,6 @@ mod tests {
         for (number, (epoch, last_batch)) in (1..).zip(ends) {
             let id = SegmentId { log: OWN, number };
             let mut segment = Segment::new(id, BYTES, *epoch, Stage::Indexed);
-            segment.record_bytes = 100; // all of them dead
             segment.last_batch = *last_batch;
             segments.add(segment);
         }

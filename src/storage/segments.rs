@@ -61,9 +61,6 @@ pub struct Segment {
     pub record_bytes: u64,
     /// Bytes of the records that the keydir points to.
     pub live_bytes: u64,
-    /// Of one written by compaction: bytes of the records that it carries though nothing points to
-    /// them. They are dead, and yet another copy would have them too.
-    pub carried_bytes: u64,
     /// The lowest order of its records.
     pub lowest_order: Order,
     /// Of one written by compaction: every record was the newest of its key at this order.
@@ -94,7 +91,6 @@ impl Segment {
             last_batch: 0,
             record_bytes: 0,
             live_bytes: 0,
-            carried_bytes: 0,
             lowest_order: Order(u64::MAX),
             cleaned_at: Order(0),
             unsynced_batches: 0,
@@ -109,12 +105,6 @@ impl Segment {
     /// Bytes of records that nothing points to.
     pub fn dead_bytes(&self) -> u64 {
         self.record_bytes - self.live_bytes
-    }
-
-    /// Whether compaction wrote it, and nothing in it died since but what it carried from the start:
-    /// alone, its copy would be the same again.
-    pub fn is_fresh_copy(&self) -> bool {
-        self.epoch == 0 && self.dead_bytes() == self.carried_bytes
     }
 
     /// Bytes of the file that hold no live record: dead ones, headers, padding.

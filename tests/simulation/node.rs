@@ -124,12 +124,3 @@ fn a_seed_gives_the_same_run_each_time() {
         assert_eq!(node::run(seed), node::run(seed));
     });
 }
-
-/// Seed 1796079190780722625: a segment of one tombstone, which must go on shadowing a record that a
-/// harmed segment may hold, was copied again and again, and the disk never rested.
-#[test]
-fn a_tombstone_that_is_carried_does_not_keep_the_disk_busy() {
-    for_each_seed(1_796_079_190_780_722_625..1_796_079_190_780_722_626, |seed| {
-        assert_eq!(node::run(seed).shortfall(), None);
-    });
-}
