@@ -133,6 +133,8 @@ pub struct Compaction {
     lowest_order: Order,
     /// Bytes of the records in the copy.
     record_bytes: u64,
+    /// Bytes of those that it carries along, and the lowest order of them.
+    carried: (u64, Order),
     good_bytes: u64,
     output_limit: u32,
 }
@@ -150,7 +152,8 @@ pub struct Tables<'a> {
 /// Chooses segments whose live records are worth copying. Empty: none.
 ///
 /// `garbage_percent` of all indexed segments' bytes must be garbage, and the copy must be at least
-/// a fifth smaller than what goes; with `eager`, any gain is worth it. `last_vouched` is the epoch
+/// a fifth smaller than what goes; with `eager`, any gain is worth it. What must be carried along
+/// still is no garbage: a copy of it would be the same again. `last_vouched` is the epoch
 /// and number of the last batch that a durable one calls synced: its segment stays, for without it
 /// the next start could not tell that batch, let go, from one that was damaged. And when a segment
 /// goes, the batch that follows it is known to be synced, also to a start that finds it bad.
@@ -162,30 +165,30 @@ pub fn choose_victims(
     segment_bytes: u32,
     eager: bool,
 ) -> Vec<SegmentSlot> {
-    let mut candidates: Vec<(SegmentSlot, &Segment)> = segments
+    let mut candidates: Vec<(SegmentSlot, &Segment, u64)> = segments
         .iter()
         .filter(|(_, segment)| segment.id.log == own)
         .filter(|(_, segment)| segment.stage == Stage::Indexed && !segment.quarantined)
         .filter(|(_, segment)| (segment.epoch, segment.last_batch) < last_vouched)
+        .map(|(slot, segment)| (slot, segment, kept_bytes(segments, slot)))
         .collect();
-    let total: u64 = candidates.iter().map(|(_, segment)| u64::from(segment.file_bytes)).sum();
-    let garbage: u64 = candidates.iter().map(|(_, segment)| segment.garbage_bytes()).sum();
-    if garbage * 100 < total * u64::from(garbage_percent) && !eager {
+    let length = |segment: &Segment| u64::from(segment.file_bytes);
+    let total: u64 = candidates.iter().map(|(_, segment, _)| length(segment)).sum();
+    let kept: u64 = candidates.iter().map(|(_, segment, kept)| length(segment).min(*kept)).sum();
+    if (total - kept) * 100 < total * u64::from(garbage_percent) && !eager {
         return Vec::new();
     }
-    candidates.sort_by_key(|(_, segment)| {
-        (segment.live_bytes * 1000 / u64::from(segment.file_bytes.max(1)), segment.id)
-    });
-    let (mut victims, mut live, mut freed) = (Vec::new(), 0, 0);
-    for (slot, segment) in candidates.into_iter().take(VICTIMS_MAX) {
-        if live + segment.live_bytes > u64::from(segment_bytes) * 7 / 8 {
+    candidates.sort_by_key(|(_, segment, kept)| (kept * 1000 / length(segment).max(1), segment.id));
+    let (mut victims, mut copied, mut freed) = (Vec::new(), 0, 0);
+    for (slot, segment, kept) in candidates.into_iter().take(VICTIMS_MAX) {
+        if copied + kept > u64::from(segment_bytes) * 7 / 8 {
             break;
         }
         victims.push(slot);
-        live += segment.live_bytes;
-        freed += u64::from(segment.file_bytes);
+        copied += kept;
+        freed += length(segment);
     }
-    let copy = if live == 0 { 0 } else { live + live / 32 + 3 * PAGE_BYTES as u64 };
+    let copy = if copied == 0 { 0 } else { copied + copied / 32 + 3 * PAGE_BYTES as u64 };
     let worth = if eager { freed > copy } else { freed * 4 >= copy * 5 };
     if worth && freed > 0 {
         victims.sort_by_key(|slot| segments.get(*slot).id);
@@ -193,6 +196,15 @@ pub fn choose_victims(
     } else {
         Vec::new()
     }
+}
+
+/// Bytes of a segment that a copy would have: live records, and what was carried into it as long as
+/// none of that can go.
+fn kept_bytes(segments: &Segments, slot: SegmentSlot) -> u64 {
+    let segment = segments.get(slot);
+    let carries =
+        segment.carried_bytes > 0 && predecessor_possible(segments, slot, segment.lowest_carried);
+    segment.live_bytes + if carries { segment.carried_bytes } else { 0 }
 }
 
 /// Chooses segments of adopted logs, whatever they hold: what is live in them moves to the own log.
@@ -243,6 +255,7 @@ impl Compaction {
             index: IndexBuilder::default(),
             lowest_order: Order(u64::MAX),
             record_bytes: 0,
+            carried: (0, Order(u64::MAX)),
             good_bytes: 0,
             output_limit: segment_bytes / 8 * 7,
         }
@@ -566,7 +579,12 @@ impl Compaction {
         };
         record::write(buffer, self.output, kept.new_offset, &record);
         self.lowest_order = self.lowest_order.min(kept.entry.order);
-        self.record_bytes += u64::from(location(SegmentSlot(0), &kept.entry).counted_length());
+        let length = u64::from(location(SegmentSlot(0), &kept.entry).counted_length());
+        self.record_bytes += length;
+        if kept.old.is_none() {
+            let (bytes, lowest) = self.carried;
+            self.carried = (bytes + length, lowest.min(kept.entry.order));
+        }
         self.index.push(IndexEntry { offset: kept.new_offset, ..kept.entry });
     }
 
@@ -603,6 +621,7 @@ impl Compaction {
         segment.last_batch = self.batches;
         segment.cleaned_at = self.cleaned_at;
         segment.record_bytes = self.record_bytes;
+        (segment.carried_bytes, segment.lowest_carried) = self.carried;
         segment.lowest_order = self.lowest_order;
         segment
     }
@@ -673,6 +692,32 @@ mod tests {
         segments.get_mut(slot(&segments, 2)).stage = Stage::Synced;
         segments.get_mut(slot(&segments, 3)).live_bytes = u64::from(BYTES);
         assert_eq!(victims(&segments, (2, 0)), [4]);
+    }
+
+    /// Beside a bad segment, which may hold what the tombstones shadow for ever, a segment of them
+    /// alone was copied without end. Once the bad one is gone, it is garbage.
+    #[test]
+    fn what_must_be_carried_is_copied_again_only_when_some_of_it_may_go() {
+        let mut segments = of_garbage(&[(1, 1), (0, 1), (0, 1), (0, 1)]);
+        let bad = slot(&segments, 1);
+        (segments.get_mut(bad).quarantined, segments.get_mut(bad).lowest_order) = (true, Order(5));
+        for (number, lowest) in [(2, 7), (3, 6), (4, 8)] {
+            let carrier = slot(&segments, number);
+            let segment = segments.get_mut(carrier);
+            (segment.record_bytes, segment.carried_bytes) = (1000, 1000);
+            (segment.lowest_order, segment.lowest_carried) = (Order(lowest), Order(lowest));
+            (segment.file_bytes, segment.cleaned_at) = (2 * PAGE_BYTES as u32, Order(9));
+        }
+        assert_eq!(victims(&segments, (9, 0)), [2, 3, 4], "together they take fewer pages");
+        for number in [3, 4] {
+            segments.remove(slot(&segments, number));
+        }
+        assert_eq!(victims(&segments, (9, 0)), [0; 0], "alone it is as small as can be");
+        segments.get_mut(slot(&segments, 2)).lowest_carried = Order(4);
+        assert_eq!(victims(&segments, (9, 0)), [2], "all that is bad is younger");
+        segments.get_mut(slot(&segments, 2)).lowest_carried = Order(7);
+        segments.remove(bad);
+        assert_eq!(victims(&segments, (9, 0)), [2]);
     }
 
     /// Its image went, because another segment was read more: the rest comes from the disk.

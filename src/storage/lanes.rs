@@ -238,6 +238,8 @@ impl Store {
                 self.lanes.recyclable.extend(kept);
                 self.cache.forget_segment(slot);
                 self.segments.remove(slot);
+                // A tombstone that was carried for what it held may go.
+                self.lanes.consider_compaction = true;
             }
             Job::Stop { .. } => self.notices.push_back(Notice::Stopped),
             Job::Compact => unreachable!("a compaction ends by itself"),

@@ -553,6 +553,7 @@ impl Store {
         for slot in self.segments_of(log) {
             self.cache.forget_segment(slot);
             self.segments.remove(slot);
+            self.lanes.consider_compaction = true;
         }
     }
 

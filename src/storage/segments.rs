@@ -61,6 +61,11 @@ pub struct Segment {
     pub record_bytes: u64,
     /// Bytes of the records that the keydir points to.
     pub live_bytes: u64,
+    /// Bytes of reaped tombstones that compaction carried into it: nothing points to them, and they
+    /// stay as long as they may shadow something. Not known after a start.
+    pub carried_bytes: u64,
+    /// The lowest order of those: none of them can go before that one.
+    pub lowest_carried: Order,
     /// The lowest order of its records.
     pub lowest_order: Order,
     /// Of one written by compaction: every record was the newest of its key at this order.
@@ -91,6 +96,8 @@ impl Segment {
             last_batch: 0,
             record_bytes: 0,
             live_bytes: 0,
+            carried_bytes: 0,
+            lowest_carried: Order(u64::MAX),
             lowest_order: Order(u64::MAX),
             cleaned_at: Order(0),
             unsynced_batches: 0,

@@ -57,6 +57,7 @@ impl World {
         {
             self.step_quietly();
         }
+        assert!(self.now < until, "the disk does not come to rest");
         if self.model.is_harmed() || !self.settings.adopted.is_empty() {
             return; // what is damaged stays where it is, and so do the files of adopted logs
         }
