@@ -63,6 +63,8 @@ pub(super) struct Desk<'a> {
     pub(super) tokens: &'a Tokens,
     pub(super) oracle: &'a mut Oracle,
     pub(super) wall: u64,
+    /// What is drawn runs as soon as it arrives: it is known what its expiry counts from.
+    pub(super) is_prompt: bool,
 }
 
 /// A command as words and as what it means.
@@ -218,7 +220,8 @@ impl Desk<'_> {
         let text = lives.to_string().into_bytes();
         let at = self.wall + lives - self.rng.below(2) * 3;
         let at_text = at.to_string().into_bytes();
-        let mut drawn = match self.rng.below(8) {
+        let kind = if self.is_prompt { self.rng.below(8) } else { *self.rng.pick(&[0, 1, 2, 6]) };
+        let mut drawn = match kind {
             0 => return Drawn::new(&[b"PERSIST", name], Command::Persist),
             1 => return Drawn::new(&[b"GETEX", name, b"PERSIST"], Command::GetEx(Some(None))),
             2 => {

@@ -6,6 +6,7 @@ use super::Core;
 use super::Phase;
 use super::World;
 use crate::base::id::ConnectionId;
+use crate::base::limits::OUTPUT_BYTES_SOFT;
 use crate::base::time::Duration;
 use crate::base::time::Instant;
 use crate::protocol::shard::Door;
@@ -169,9 +170,28 @@ impl World {
         let unclear = keys.iter().find(|key| self.oracle.ways(**key) > WAYS_MAX);
         let asked = match unclear {
             Some(key) if !self.rng.chance(1, 20) => self.desk().verify(*key, &mut bytes),
-            _ => self.desk().draw(&keys, reads_only, &mut bytes),
+            _ => {
+                let is_prompt = self.is_prompt(connection);
+                Desk { is_prompt, ..self.desk() }.draw(&keys, reads_only, &mut bytes)
+            }
         };
         self.send(connection, &bytes, asked);
+    }
+
+    /// Whether what is sent now runs as soon as it arrives. A session that has too much to send holds
+    /// requests back, and what a key's life is counted from then, only the shard knows.
+    fn is_prompt(&self, connection: ConnectionId) -> bool {
+        let one = self.plan.value_bytes_max as usize + 200;
+        let reply_bytes_max = |asked: &Asked| match asked {
+            Asked::Keys(parts) => parts.iter().fold(0, |sum, part| match part.command {
+                Command::DynGet => sum + one * self.plan.siblings_max,
+                _ => sum + one,
+            }),
+            _ => OUTPUT_BYTES_SOFT,
+        };
+        let link = &self.links[&connection];
+        let replies = link.requests.iter().map(|request| reply_bytes_max(&request.asked));
+        link.unsent + replies.sum::<usize>() < OUTPUT_BYTES_SOFT
     }
 
     pub(super) fn desk(&mut self) -> Desk<'_> {
@@ -183,6 +203,7 @@ impl World {
             tokens: &self.tokens,
             oracle: &mut self.oracle,
             wall,
+            is_prompt: true,
         }
     }
 
