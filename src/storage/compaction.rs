@@ -153,10 +153,13 @@ pub struct Tables<'a> {
 ///
 /// `garbage_percent` of all indexed segments' bytes must be garbage, and the copy must be at least
 /// a fifth smaller than what goes; with `eager`, any gain is worth it. What must be carried along
-/// still is no garbage: a copy of it would be the same again. `last_vouched` is the epoch
-/// and number of the last batch that a durable one calls synced: its segment stays, for without it
-/// the next start could not tell that batch, let go, from one that was damaged. And when a segment
-/// goes, the batch that follows it is known to be synced, also to a start that finds it bad.
+/// still counts as garbage, for what holds it back may be some, and is no gain: a copy of it would be
+/// the same again.
+///
+/// `last_vouched` is the epoch and number of the last batch that a durable one calls synced: its
+/// segment stays, for without it the next start could not tell that batch, let go, from one that was
+/// damaged. And when a segment goes, the batch that follows it is known to be synced, also to a start
+/// that finds it bad.
 pub fn choose_victims(
     segments: &Segments,
     own: LogId,
@@ -174,8 +177,8 @@ pub fn choose_victims(
         .collect();
     let length = |segment: &Segment| u64::from(segment.file_bytes);
     let total: u64 = candidates.iter().map(|(_, segment, _)| length(segment)).sum();
-    let kept: u64 = candidates.iter().map(|(_, segment, kept)| length(segment).min(*kept)).sum();
-    if (total - kept) * 100 < total * u64::from(garbage_percent) && !eager {
+    let garbage: u64 = candidates.iter().map(|(_, segment, _)| segment.garbage_bytes()).sum();
+    if garbage * 100 < total * u64::from(garbage_percent) && !eager {
         return Vec::new();
     }
     candidates.sort_by_key(|(_, segment, kept)| (kept * 1000 / length(segment).max(1), segment.id));
@@ -718,6 +721,23 @@ mod tests {
         segments.get_mut(slot(&segments, 2)).lowest_carried = Order(7);
         segments.remove(bad);
         assert_eq!(victims(&segments, (9, 0)), [2]);
+    }
+
+    /// They are held back by garbage that alone would not be worth a compaction.
+    #[test]
+    fn what_must_be_carried_is_a_reason_to_look_for_what_holds_it_back() {
+        let mut segments = of_garbage(&[(1, 1), (0, 1)]);
+        let (holder, carrier) = (slot(&segments, 1), slot(&segments, 2));
+        let bytes = u64::from(BYTES);
+        let segment = segments.get_mut(holder);
+        (segment.file_bytes, segment.record_bytes, segment.lowest_order) =
+            (BYTES / 4, 100, Order(1));
+        let segment = segments.get_mut(carrier);
+        (segment.record_bytes, segment.carried_bytes) = (bytes * 15 / 16, bytes * 15 / 16);
+        (segment.lowest_carried, segment.cleaned_at) = (Order(2), Order(9));
+        assert_eq!(victims(&segments, (9, 0)), [1]);
+        segments.remove(holder);
+        assert_eq!(victims(&segments, (9, 0)), [2], "nothing holds it back now");
     }
 
     /// Its image went, because another segment was read more: the rest comes from the disk.
