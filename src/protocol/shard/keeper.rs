@@ -103,6 +103,15 @@ struct Unflushed {
     objects: u64,
 }
 
+/// What is asked of a key, and how the key is kept.
+#[derive(Clone, Copy, Debug)]
+struct Request<'r, 'a> {
+    target: &'r Target<'a>,
+    protocol: Protocol,
+    namespace: &'r Namespace,
+    operation: &'r Operation<'a>,
+}
+
 /// A reply, or the wait for it.
 enum Answer {
     /// It was appended.
@@ -314,29 +323,25 @@ impl Keeper {
         self.check_health(operation)?;
         let node = Arc::clone(&self.node);
         let namespace = node.namespaces.of(target.key);
+        let request = Request { target, protocol, namespace, operation };
         match operation {
             Operation::Owners => {
                 self.answer_owners(target, out);
                 Ok(Answer::Ready)
             }
-            _ if operation.is_write() => {
-                self.write(now, resident, target, protocol, namespace, operation, out)
-            }
-            _ => self.read(now, resident, target, protocol, namespace, operation, out),
+            _ if operation.is_write() => self.write(now, resident, request, out),
+            _ => self.read(now, resident, request, out),
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // The request, its key, its namespace and its buffer.
     fn read(
         &mut self,
         now: Now,
         resident: &dyn Resident,
-        target: &Target<'_>,
-        protocol: Protocol,
-        namespace: &Namespace,
-        operation: &Operation<'_>,
+        request: Request<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Result<Answer, RequestError> {
+        let Request { target, protocol, namespace, operation } = request;
         if let Operation::DynGet(options) | Operation::ExplainGet(options) = operation {
             coordinator::check_read(namespace, options)?;
         }
@@ -380,55 +385,40 @@ impl Keeper {
         matches!(namespace.durability, Durability::Interval(_)) || self.store.is_synced(order)
     }
 
-    #[allow(clippy::too_many_arguments)] // The request, its key, its namespace and its buffer.
     fn write(
         &mut self,
         now: Now,
         resident: &dyn Resident,
-        target: &Target<'_>,
-        protocol: Protocol,
-        namespace: &Namespace,
-        operation: &Operation<'_>,
+        request: Request<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Result<Answer, RequestError> {
-        let context = self.context_of(target, namespace, operation)?;
+        let context = self.context_of(request)?;
         let mut present_value = std::mem::take(&mut self.value);
         present_value.clear();
-        let answer = if coordinator::needs_present(operation) {
-            self.rewrite(
-                now,
-                resident,
-                target,
-                protocol,
-                namespace,
-                operation,
-                out,
-                &mut present_value,
-            )
+        let answer = if coordinator::needs_present(request.operation) {
+            self.rewrite(now, resident, request, out, &mut present_value)
         } else {
-            let change = coordinator::change_of(operation, None, &context, now.wall);
+            let change = coordinator::change_of(request.operation, None, &context, now.wall);
             let Change::Write(write, reply) = change else {
                 unreachable!("a write that looks at nothing always writes")
             };
-            self.put(now, resident, target, protocol, namespace, write, reply, out)
+            self.put(now, resident, request, write, reply, out)
         };
         self.value = present_value;
         answer
     }
 
     /// A write that depends on what is stored: reads it, decides, and writes in the same turn.
-    #[allow(clippy::too_many_arguments)] // As `write`, and a buffer for the value that is there.
+    /// `copy` is a buffer for the value that is there.
     fn rewrite(
         &mut self,
         now: Now,
         resident: &dyn Resident,
-        target: &Target<'_>,
-        protocol: Protocol,
-        namespace: &Namespace,
-        operation: &Operation<'_>,
+        request: Request<'_, '_>,
         out: &mut Vec<u8>,
         copy: &mut Vec<u8>,
     ) -> Result<Answer, RequestError> {
+        let Request { target, operation, .. } = request;
         let mut order = None;
         match replica::look_up(&self.store, resident, target) {
             Lookup::Away(at) => return Ok(Answer::Away(at)),
@@ -452,27 +442,25 @@ impl Keeper {
         let context = Context::default();
         match coordinator::change_of(operation, object.as_ref(), &context, now.wall) {
             Change::Write(write, reply) => {
-                self.put(now, resident, target, protocol, namespace, write, reply, out)
+                self.put(now, resident, request, write, reply, out)
             }
             Change::Nothing(reply) => {
-                self.reply(target, reply, &context, protocol, out);
-                Ok(order.map_or(Answer::Ready, |order| self.shown(namespace, order)))
+                self.reply(request, reply, &context, out);
+                Ok(order.map_or(Answer::Ready, |order| self.shown(request.namespace, order)))
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // The request, its key, its namespace and its buffer.
     fn put(
         &mut self,
         now: Now,
         resident: &dyn Resident,
-        target: &Target<'_>,
-        protocol: Protocol,
-        namespace: &Namespace,
+        request: Request<'_, '_>,
         write: Write<'_, '_>,
         answer: Reply<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Answer, RequestError> {
+        let Request { target, namespace, .. } = request;
         let blind = matches!(write.cause, Cause::Blind);
         let value_bytes = match write.content {
             Content::Value(value) => value.len(),
@@ -496,7 +484,7 @@ impl Keeper {
         self.counters.puts += 1;
         self.counters.blind_writes += u64::from(blind && stored.siblings > 1);
         self.counters.sibling_warnings += u64::from(stored.siblings >= SIBLINGS_WARN);
-        self.reply(target, answer, &stored.context, protocol, out);
+        self.reply(request, answer, &stored.context, out);
         match namespace.durability {
             Durability::Sync | Durability::One(_) => {
                 self.counted_upto = stored.sequence;
@@ -531,39 +519,34 @@ impl Keeper {
 
     fn reply(
         &mut self,
-        target: &Target<'_>,
+        request: Request<'_, '_>,
         answer: Reply<'_>,
         context: &Context,
-        protocol: Protocol,
         out: &mut Vec<u8>,
     ) {
         match answer {
             Reply::Ok => reply::ok(out),
             Reply::Integer(number) => reply::integer(out, number),
             Reply::Value(Some(value)) => reply::bulk(out, value),
-            Reply::Value(None) => reply::null(out, protocol),
+            Reply::Value(None) => reply::null(out, request.protocol),
             Reply::Context => {
                 self.scratch.clear();
-                context.encode_into(target.key, &self.node.context_secret, &mut self.scratch);
+                let key = request.target.key;
+                context.encode_into(key, &self.node.context_secret, &mut self.scratch);
                 reply::bulk(out, &self.scratch);
             }
         }
     }
 
     /// Checks the numbers of a `DYN.` write and reads its context.
-    fn context_of(
-        &self,
-        target: &Target<'_>,
-        namespace: &Namespace,
-        operation: &Operation<'_>,
-    ) -> Result<Context, RequestError> {
-        let (token, options) = match operation {
+    fn context_of(&self, request: Request<'_, '_>) -> Result<Context, RequestError> {
+        let (token, options) = match request.operation {
             Operation::DynPut(put) | Operation::ExplainPut(put) => (put.context, &put.options),
             Operation::DynDel { context, options } => (*context, options),
             _ => return Ok(Context::default()),
         };
-        coordinator::check_write(namespace, options)?;
-        Context::decode(token, target.key, &self.node.context_secret)
+        coordinator::check_write(request.namespace, options)?;
+        Context::decode(token, request.target.key, &self.node.context_secret)
             .map_err(|_| RequestError::BadContext)
     }
 
