@@ -68,6 +68,22 @@ fn a_key_is_gone_when_its_deletion_is_synced() {
     }
 }
 
+/// Whoever asks for synced copies is told of none that is not, also where others are not asked to wait.
+#[test]
+fn a_synced_copy_that_was_asked_for_is_synced() {
+    let mut world = World::new(INTERVAL, |_, _| {});
+    world.stalled = true;
+    for request in [&b"DYN.PUT key '' value DW 1\r\n"[..], b"DYN.DEL key '' DW 1\r\n"] {
+        world.say(READER, request);
+    }
+    assert_eq!(world.asks(WRITER, &set("other", "value")), "+OK\r\n");
+    assert_eq!(world.take(READER), "");
+    world.stalled = false;
+    world.pass(Duration::from_millis(50)); // far below the interval
+    let told = world.take(READER);
+    assert_eq!(told.matches('$').count(), 2, "two contexts: {told}");
+}
+
 #[test]
 fn who_waits_for_it_too_long_is_told_so() {
     let mut world = World::new(SYNC, |_, node| node.request_timeout = Duration::from_millis(300));

@@ -18,6 +18,7 @@ pub use namespace::Namespaces;
 pub use outcome::RequestError;
 pub use quorum::check_read;
 pub use quorum::check_write;
+pub use quorum::wants_synced;
 pub use read::answer_from;
 pub use write::Change;
 pub use write::Reply;

@@ -3,6 +3,8 @@
 use crate::protocol::coordinator::Durability;
 use crate::protocol::coordinator::Namespace;
 use crate::protocol::coordinator::RequestError;
+use crate::protocol::wire::command::Operation;
+use crate::protocol::wire::command::Put;
 use crate::protocol::wire::command::ReadOptions;
 use crate::protocol::wire::command::WriteOptions;
 
@@ -28,6 +30,17 @@ pub fn check_write(namespace: &Namespace, options: &WriteOptions) -> Result<(), 
     check(namespace, "PW", options.pw)?;
     check(namespace, "DW", options.dw)?;
     check_strict(namespace, options.strict)
+}
+
+/// Whether a write must be synced before it is acknowledged, whatever its namespace says: where a
+/// number of synced copies is asked for.
+pub fn wants_synced(operation: &Operation<'_>) -> bool {
+    match operation {
+        Operation::DynPut(Put { options, .. })
+        | Operation::ExplainPut(Put { options, .. })
+        | Operation::DynDel { options, .. } => options.dw.is_some(),
+        _ => false,
+    }
 }
 
 fn check(

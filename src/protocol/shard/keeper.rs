@@ -441,9 +441,7 @@ impl Keeper {
         };
         let context = Context::default();
         match coordinator::change_of(operation, object.as_ref(), &context, now.wall) {
-            Change::Write(write, reply) => {
-                self.put(now, resident, request, write, reply, out)
-            }
+            Change::Write(write, reply) => self.put(now, resident, request, write, reply, out),
             Change::Nothing(reply) => {
                 self.reply(request, reply, &context, out);
                 Ok(order.map_or(Answer::Ready, |order| self.shown(request.namespace, order)))
@@ -486,14 +484,18 @@ impl Keeper {
         self.counters.sibling_warnings += u64::from(stored.siblings >= SIBLINGS_WARN);
         self.reply(request, answer, &stored.context, out);
         match namespace.durability {
+            Durability::Interval(interval) if !coordinator::wants_synced(request.operation) => {
+                self.buffered(now, interval, (target.key.len() + value_bytes) as u64);
+                Ok(Answer::Ready)
+            }
+            Durability::Interval(_) => {
+                self.store.want_sync();
+                Ok(Answer::After { sequence: stored.sequence, write: true })
+            }
             Durability::Sync | Durability::One(_) => {
                 self.counted_upto = stored.sequence;
                 self.store.want_sync();
                 Ok(Answer::After { sequence: stored.sequence, write: true })
-            }
-            Durability::Interval(interval) => {
-                self.buffered(now, interval, (target.key.len() + value_bytes) as u64);
-                Ok(Answer::Ready)
             }
         }
     }
